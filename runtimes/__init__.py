@@ -1,0 +1,1 @@
+"""An artifact becomes vectors: the facade, one module per engine, parity, measurement."""

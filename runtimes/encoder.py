@@ -1,0 +1,210 @@
+"""The facade: texts in, vectors out, the same for every engine."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from ringkas.artifact import Artifact, open_artifact
+from ringkas.checkpoint import open_checkpoint
+from ringkas.errors import ArtifactError, TargetError
+from ringkas.runtimes.batching import batches
+from ringkas.runtimes.engine import Engine, Vectors
+from ringkas.runtimes.vectors import Array, quantize, truncate
+from ringkas.spec import EncodingSpec
+from ringkas.texts import check_texts
+from ringkas.tokens import TextTokenizer, TokenBatch, pad
+
+# The module of each engine that a manifest may name; each has `open_engine(artifact, threads, device)`.
+ENGINES = {
+    "onnxruntime": "ringkas.runtimes.ort",
+    "pytorch": "ringkas.runtimes.pytorch",
+}
+
+# Padded tokens in one batch. On a CPU larger batches gain nothing (benchmarks/batch_tokens.py): the matrix
+# products are already wide enough, and the activations fall out of the cache.
+BATCH_TOKENS = 512
+
+
+class Encoder:
+    """Tokenises once, sorts by length, fills batches by token budget, runs the engine, restores the order.
+
+    Safe to share between threads. A context manager: leaving it frees the engine.
+    """
+
+    def __init__(self, spec: EncodingSpec, tokenizer: TextTokenizer, engine: Engine) -> None:
+        self.spec = spec
+        self.tokenizer = tokenizer
+        self.engine = engine
+        self._warned_of_prompt = False
+
+    @property
+    def dimension(self) -> int:
+        """The length of one vector."""
+        return self.spec.dimension
+
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        *,
+        prompt: str | None = None,
+        dimensions: int | None = None,
+        precision: str = "float32",
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> Array:
+        """The vectors of `texts`: shape (n, dimension), or (dimension,) for a single string.
+
+        Texts over the limit are truncated, special tokens kept; an empty text has a vector too.
+
+        Args:
+            texts: strings; `[]` gives shape (0, dimension).
+            prompt: the name of one of the checkpoint's prompts, put before each text. None takes the
+                checkpoint's default, if it has one; the empty string takes none.
+            dimensions: keep only the first so many (Matryoshka), normalised again.
+            precision: of the vectors: float32, int8, uint8, binary or ubinary, as in sentence-transformers.
+            batch_tokens: the most tokens, padding included, in one batch.
+
+        Raises:
+            TextError: a text is not a string, or holds a lone surrogate.
+            TargetError: no such prompt, dimension or precision.
+        """
+        single = isinstance(texts, str)
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        check_texts(listed)
+        prefix = self._prompt_text(prompt)
+        if prefix:
+            self._warn_if_doubled(listed, prefix)
+            listed = [prefix + text for text in listed]
+        pooled_from = 0
+        if prefix and not self.spec.pooling.include_prompt:
+            pooled_from = self.tokenizer.prompt_length(prefix)
+        vectors = self.encode_ids(self.tokenizer.encode(listed) if listed else [], batch_tokens, pooled_from)
+        if dimensions is not None:
+            vectors = truncate(vectors, dimensions, normalize=self.spec.normalize)
+        output = quantize(vectors, precision)
+        return output[0] if single else output
+
+    def encode_query(self, texts: str | Sequence[str], *, prompt: str | None = None, **options: object) -> Array:
+        """As `encode`, with the prompt named `query`, or the family's retrieval prompt."""
+        name = prompt if prompt is not None else (self.spec.query_prompt() or "")
+        return self.encode(texts, prompt=name, **options)  # type: ignore[arg-type]
+
+    def encode_document(
+        self, texts: str | Sequence[str], *, prompt: str | None = None, **options: object
+    ) -> Array:
+        """As `encode`, with the prompt named `document`, `passage` or `corpus`; none if there is none."""
+        name = prompt if prompt is not None else (self.spec.document_prompt() or "")
+        return self.encode(texts, prompt=name, **options)  # type: ignore[arg-type]
+
+    def encode_ids(
+        self, token_ids: Sequence[Sequence[int]], batch_tokens: int = BATCH_TOKENS, pooled_from: int = 0
+    ) -> Vectors:
+        """The vectors of texts that are tokenised already: float32 of shape (n, dimension), in order.
+
+        `pooled_from` leaves the first so many tokens out of the pooling.
+        """
+        vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
+        for positions in batches([len(row) for row in token_ids], batch_tokens):
+            batch = pad([token_ids[position] for position in positions], self.tokenizer.pad_id)
+            vectors[positions] = self._pool_outside(batch, pooled_from) if pooled_from else self.engine.run(batch)
+        return vectors
+
+    def close(self) -> None:
+        """Frees the engine."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _pool_outside(self, batch: TokenBatch, pooled_from: int) -> Vectors:
+        from ringkas.runtimes.pooling import pool
+
+        mask = batch.attention_mask.copy()
+        mask[:, :pooled_from] = 0
+        return pool(self.engine.token_vectors(batch), mask, self.spec)
+
+    def _prompt_text(self, name: str | None) -> str:
+        if name is None:
+            name = self.spec.default_prompt_name or ""
+        if name == "":
+            return ""
+        if name not in self.spec.prompts:
+            listed = ", ".join(sorted(self.spec.prompts)) or "none"
+            raise TargetError(f"there is no prompt named {name!r}", fix=f"This checkpoint has: {listed}")
+        return self.spec.prompts[name]
+
+    def _warn_if_doubled(self, texts: Sequence[str], prefix: str) -> None:
+        if self._warned_of_prompt:
+            return
+        doubled = next((text for text in texts if text.startswith(prefix)), None)
+        if doubled is not None:
+            self._warned_of_prompt = True
+            warnings.warn(
+                f"the text {doubled[:60]!r} already starts with the prompt {prefix!r}, which is added again; "
+                "pass the bare text, or prompt='' to add none",
+                stacklevel=3,
+            )
+
+
+def load(
+    artifact: str | Path | Artifact,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    check: bool = False,
+    allow_failed: bool = False,
+) -> Encoder:
+    """Opens an artifact with the engine that its manifest names.
+
+    Args:
+        artifact: its folder.
+        threads: how many threads one operator may use; None leaves it to the engine.
+        device: `cpu` or `cuda`; None takes the best that is there.
+        check: compare every file with its checksum first (structure and sizes are always checked).
+        allow_failed: load even if the newest parity report says that it fell short.
+
+    Raises:
+        ArtifactError: missing, altered, of a newer format, or its parity fell short.
+        MissingExtra: the engine is not installed.
+    """
+    opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
+    if check:
+        opened.check_files()
+    report = opened.parity()
+    if report is not None and not report["passed"] and not allow_failed:
+        raise ArtifactError(
+            f"{opened.path} failed its parity check",
+            why="; ".join(report.get("failures", [])[:1]),
+            fix="Choose a wider target, or pass allow_failed=True (--allow-failed) to use it all the same",
+        )
+    name = opened.manifest.engine
+    if name not in ENGINES:
+        raise ArtifactError(
+            f"{opened.path} needs the engine {name!r}, which this version does not know",
+            fix="Run: pip install --upgrade ringkas",
+        )
+    spec = opened.manifest.encoding
+    engine: Engine = import_module(ENGINES[name]).open_engine(opened, threads, device)
+    return Encoder(spec, TextTokenizer(opened.path, spec), engine)
+
+
+def load_reference_encoder(
+    model: str | Path, *, revision: str | None = None, threads: int | None = None, device: str | None = None
+) -> Encoder:
+    """The PyTorch reference of a checkpoint behind the same facade."""
+    from ringkas.runtimes.pytorch import PyTorchEngine
+
+    checkpoint = open_checkpoint(model, revision)
+    engine = PyTorchEngine(checkpoint, threads, device)
+    return Encoder(checkpoint.spec, TextTokenizer(checkpoint.path, checkpoint.spec), engine)

@@ -1,0 +1,87 @@
+"""The ONNX Runtime engine: CUDA when the installed package has it and a device is there, else the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ringkas.artifact import Artifact
+from ringkas.errors import ArtifactError, MissingExtra
+from ringkas.runtimes.engine import Engine, Vectors
+from ringkas.tokens import TokenBatch
+
+# The names of every graph this project makes; see export/onnx_graph.py.
+INPUTS = ("input_ids", "attention_mask")
+TOKEN_OUTPUT, SENTENCE_OUTPUT = "last_hidden_state", "sentence_embedding"
+
+_PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+_ERRORS_ONLY = 3
+
+
+class OrtEngine(Engine):
+    """Runs a graph with inputs `input_ids`, `attention_mask` and output `sentence_embedding`.
+
+    `threads` is the number of threads that one operator uses; None leaves it to ONNX Runtime (one per core).
+    """
+
+    def __init__(self, artifact: Artifact, threads: int | None = None, device: str | None = None) -> None:
+        spec = artifact.manifest.encoding
+        super().__init__(spec.dimension, spec.max_length)
+        self._session = open_session(artifact.model_path, threads, device)
+
+    def _run(self, batch: TokenBatch) -> Vectors:
+        return self._output(batch, SENTENCE_OUTPUT)
+
+    def _token_vectors(self, batch: TokenBatch) -> Vectors:
+        return self._output(batch, TOKEN_OUTPUT)
+
+    def _output(self, batch: TokenBatch, name: str) -> Vectors:
+        feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        return np.asarray(self._session.run([name], feed)[0])
+
+    def close(self) -> None:
+        self._session = None
+
+
+def open_session(model: Path, threads: int | None = None, device: str | None = None) -> Any:
+    """An `onnxruntime.InferenceSession` with this project's options.
+
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+        ArtifactError: the graph cannot be loaded, or the device is not there.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise MissingExtra("onnxruntime", "onnx") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.inter_op_num_threads = 1  # the graph is one chain: there is nothing to run beside it
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    providers = _providers(onnxruntime.get_available_providers(), device)
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=providers)
+    except Exception as error:  # ONNX Runtime raises a type for each of its status codes
+        raise ArtifactError(
+            f"ONNX Runtime cannot load {model}", why=str(error).splitlines()[0],
+            fix="Build the artifact again, or upgrade onnxruntime",
+        ) from None
+
+
+def _providers(available: list[str], device: str | None) -> list[str]:
+    wanted = [device] if device else list(_PROVIDERS)
+    chosen = [_PROVIDERS[name] for name in wanted if _PROVIDERS.get(name) in available]
+    if not chosen:
+        raise ArtifactError(
+            f"the installed onnxruntime has no provider for the device {device!r}",
+            fix="For CUDA run: pip uninstall onnxruntime; pip install 'ringkas[onnx-gpu]'",
+        )
+    return chosen if "CPUExecutionProvider" in chosen else [*chosen, "CPUExecutionProvider"]
+
+
+def open_engine(artifact: Artifact, threads: int | None, device: str | None) -> Engine:
+    """The engine of an ONNX artifact."""
+    return OrtEngine(artifact, threads, device)

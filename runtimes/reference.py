@@ -1,0 +1,190 @@
+"""The reference: one PyTorch module that everything else is traced from and compared with.
+
+(input_ids, attention_mask) -> (last_hidden_state, sentence_embedding), the second pooled, normalised and
+always float32. Pooling follows sentence-transformers; a test holds it equal to `SentenceTransformer.encode`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ringkas.checkpoint import WEIGHTS, Checkpoint, Dense
+from ringkas.errors import CheckpointError, MissingExtra
+from ringkas.spec import EncodingSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# The smallest number of tokens or norm that is divided by, as in sentence-transformers and F.normalize.
+_MIN_COUNT, _MIN_NORM = 1e-9, 1e-12
+
+
+class Reference(nn.Module):
+    """The encoder, pooling, any Dense layers and normalisation of a checkpoint.
+
+    Args:
+        encoder: the transformers model.
+        spec: pooling and normalisation.
+        dense: layers between pooling and normalisation.
+    """
+
+    def __init__(self, encoder: nn.Module, spec: EncodingSpec, dense: nn.Module | None = None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.modes = spec.pooling.modes
+        self.dense = dense or nn.Identity()
+        self.normalize = spec.normalize
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, pooling_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Integer tensors of shape (batch, sequence) to float32 (batch, sequence, hidden), (batch, dimension).
+
+        `pooling_mask` says which tokens are pooled where that differs from `attention_mask`
+        (checkpoints that leave the prompt out of their pooling).
+        """
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+        mask = attention_mask if pooling_mask is None else pooling_mask
+        vectors = self.dense(torch.cat([POOLERS[mode](hidden, mask) for mode in self.modes], dim=-1))
+        if self.normalize:
+            # Not F.normalize: its decomposition defeats ONNX Runtime's shape inference and so its fusions.
+            norm = torch.sqrt((vectors * vectors).sum(dim=-1, keepdim=True))
+            vectors = vectors / norm.clamp(min=_MIN_NORM)
+        return hidden, vectors
+
+
+def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    return _sum(hidden, mask) / _count(mask)
+
+
+def _mean_sqrt_length(hidden: Tensor, mask: Tensor) -> Tensor:
+    return _sum(hidden, mask) / torch.sqrt(_count(mask))
+
+
+def _cls(hidden: Tensor, mask: Tensor) -> Tensor:
+    return _token_at(hidden, mask.to(torch.int32).argmax(dim=1))
+
+
+def _last_token(hidden: Tensor, mask: Tensor) -> Tensor:
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    return _token_at(hidden, (mask * positions).argmax(dim=1))
+
+
+def _max(hidden: Tensor, mask: Tensor) -> Tensor:
+    return hidden.masked_fill(mask.unsqueeze(-1) == 0, float("-inf")).amax(dim=1)
+
+
+def _weighted_mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    weights = mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    return _sum(hidden, weights) / _count(weights)
+
+
+def _sum(hidden: Tensor, weights: Tensor) -> Tensor:
+    return (hidden * weights.unsqueeze(-1).to(hidden.dtype)).sum(dim=1)
+
+
+def _count(weights: Tensor) -> Tensor:
+    return weights.to(torch.float32).sum(dim=1, keepdim=True).clamp(min=_MIN_COUNT)
+
+
+def _token_at(hidden: Tensor, index: Tensor) -> Tensor:
+    index = index.to(torch.int64).view(-1, 1, 1).expand(-1, 1, hidden.shape[-1])
+    return torch.gather(hidden, 1, index).squeeze(1)
+
+
+POOLERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cls": _cls,
+    "max": _max,
+    "mean": _mean,
+    "mean_sqrt_len_tokens": _mean_sqrt_length,
+    "weightedmean": _weighted_mean,
+    "lasttoken": _last_token,
+}
+
+
+def load_reference(
+    checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32, attention: str = "sdpa"
+) -> Reference:
+    """The checkpoint's weights in `dtype`, in evaluation mode; pooling and normalisation stay float32.
+
+    Raises:
+        CheckpointError: the weights are truncated, incomplete, or do not fit the configuration.
+    """
+    try:
+        from transformers import AutoConfig, AutoModel
+    except ModuleNotFoundError:
+        raise MissingExtra("transformers", "pytorch") from None
+    _check_headers(checkpoint.path)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False, local_files_only=True)
+        encoder, info = AutoModel.from_pretrained(
+            checkpoint.path,
+            config=config,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            **_WITHOUT_POOLER.get(checkpoint.family.name, {}),
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"the weights of {checkpoint.path} cannot be loaded", why=_first_line(error)
+        ) from None
+    missing = sorted(info["missing_keys"])
+    if missing or info["mismatched_keys"]:
+        raise CheckpointError(
+            f"the weights of {checkpoint.path} do not fit its config.json",
+            why=f"{len(missing)} tensors are missing ({', '.join(missing[:3])}), "
+            f"{len(info['mismatched_keys'])} differ in shape",
+        )
+    dense = nn.Sequential(*(_dense_layer(checkpoint, layer) for layer in checkpoint.dense))
+    return Reference(encoder, checkpoint.spec, dense if len(dense) else None).eval()
+
+
+# transformers' own pooler (a tanh layer over <s>) plays no part in a sentence embedding.
+_WITHOUT_POOLER: dict[str, dict[str, Any]] = {
+    "bert": {"add_pooling_layer": False},
+    "xlm-roberta": {"add_pooling_layer": False},
+}
+
+
+def _dense_layer(checkpoint: Checkpoint, layer: Dense) -> nn.Module:
+    from safetensors.torch import load_file
+
+    linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias)
+    weights = load_file(checkpoint.path / layer.folder / WEIGHTS)
+    try:
+        linear.load_state_dict({name.removeprefix("linear."): value.float() for name, value in weights.items()})
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights of {checkpoint.path / layer.folder} do not fit its config.json",
+            why=_first_line(error),
+        ) from None
+    return nn.Sequential(linear, nn.Tanh()) if layer.activation == "tanh" else linear
+
+
+def _check_headers(path: Path) -> None:
+    """Opens every safetensors file once: a truncated one is named before transformers gets to it."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in [*path.glob("*.safetensors"), *path.glob("[0-9]_*/*.safetensors")]:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{file} is truncated or corrupt", why=_first_line(error), fix="Fetch the checkpoint again"
+            ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

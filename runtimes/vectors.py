@@ -1,0 +1,60 @@
+"""What is done to vectors after the engine: fewer dimensions, fewer bits. NumPy only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkas.errors import TargetError
+
+PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
+_LEVELS = 255
+
+Array = npt.NDArray[Any]
+
+
+def truncate(vectors: npt.NDArray[np.float32], dimensions: int, *, normalize: bool) -> npt.NDArray[np.float32]:
+    """The first `dimensions` of each vector (Matryoshka), scaled to length 1 again if they had it before.
+
+    Raises:
+        TargetError: there are not that many.
+    """
+    if not 1 <= dimensions <= vectors.shape[1]:
+        raise TargetError(f"dimensions={dimensions} is not between 1 and the model's {vectors.shape[1]}")
+    cut = vectors[:, :dimensions]
+    if normalize:
+        cut = cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
+    return np.ascontiguousarray(cut, dtype=np.float32)
+
+
+def quantize(vectors: npt.NDArray[np.float32], precision: str, ranges: Array | None = None) -> Array:
+    """Vectors in fewer bits, as sentence-transformers' `quantize_embeddings`.
+
+    int8, uint8: 255 equal steps between the lowest and highest value of each dimension; `ranges`, of shape
+    (2, dimension), gives those two, else they are read from `vectors` themselves.
+    binary, ubinary: the signs, eight a byte, so that the last axis is an eighth as long; int8 or uint8.
+
+    Raises:
+        TargetError: the precision does not exist, or there is no vector to read the ranges from.
+    """
+    if precision == "float32":
+        return vectors
+    if precision in ("binary", "ubinary"):
+        packed = np.packbits(vectors > 0, axis=-1)
+        return packed if precision == "ubinary" else (packed.astype(np.int16) - 128).astype(np.int8)
+    if precision not in PRECISIONS:
+        raise TargetError(f"there is no precision {precision!r}", fix="Choose from: " + ", ".join(PRECISIONS))
+    if ranges is None:
+        if len(vectors) < 2:
+            raise TargetError(
+                f"{precision} needs the range of each dimension",
+                why="it cannot be read from fewer than two vectors",
+                fix="Pass ranges=(lowest, highest) measured on a corpus",
+            )
+        ranges = np.stack([vectors.min(axis=0), vectors.max(axis=0)])
+    lowest, highest = np.asarray(ranges[0]), np.asarray(ranges[1])
+    steps = np.maximum((highest - lowest) / _LEVELS, np.finfo(np.float32).tiny)
+    levels = np.clip((vectors - lowest) / steps, 0, _LEVELS)
+    return levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)

@@ -1,0 +1,59 @@
+"""ringkas: small, fast, verified artifacts from multilingual text-embedding checkpoints.
+
+    Checkpoint --prune--> Checkpoint --export/quantize--> Artifact --load--> Encoder --encode--> vectors
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ringkas.version import __version__
+
+if TYPE_CHECKING:
+    from ringkas.artifact import Artifact, open_artifact
+    from ringkas.checkpoint import Checkpoint, open_checkpoint
+    from ringkas.errors import RingkasError
+    from ringkas.export.build import build, build_all
+    from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
+    from ringkas.runtimes.parity import ParityReport
+    from ringkas.runtimes.verify import verify
+
+# Where each public name lives. It is imported when it is first used: `import ringkas` costs milliseconds, and
+# a device that only encodes never sees a converter.
+_HOMES = {
+    "Artifact": "ringkas.artifact",
+    "Checkpoint": "ringkas.checkpoint",
+    "Encoder": "ringkas.runtimes.encoder",
+    "ParityReport": "ringkas.runtimes.parity",
+    "RingkasError": "ringkas.errors",
+    "build": "ringkas.export.build",
+    "build_all": "ringkas.export.build",
+    "load": "ringkas.runtimes.encoder",
+    "load_reference_encoder": "ringkas.runtimes.encoder",
+    "open_artifact": "ringkas.artifact",
+    "open_checkpoint": "ringkas.checkpoint",
+    "verify": "ringkas.runtimes.verify",
+}
+
+__all__ = [
+    "Artifact",
+    "Checkpoint",
+    "Encoder",
+    "ParityReport",
+    "RingkasError",
+    "__version__",
+    "build",
+    "build_all",
+    "load",
+    "load_reference_encoder",
+    "open_artifact",
+    "open_checkpoint",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'ringkas' has no attribute {name!r}")

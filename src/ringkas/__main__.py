@@ -1,0 +1,5 @@
+"""`python -m ringkas` is the same as `ringkas`."""
+
+from ringkas.cli import main
+
+main()

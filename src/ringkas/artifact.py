@@ -1,0 +1,195 @@
+"""An artifact: one immutable folder a target, described by its manifest `ringkas.json`.
+
+It is written beside its place and renamed into it, so that a killed run leaves nothing half-made. The
+newest parity report, `parity.json`, is outside the checksums: a device can verify itself and record it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ringkas.errors import ArtifactError
+from ringkas.files import is_inside, sha256, write_json
+from ringkas.spec import EncodingSpec
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "ringkas.json"
+PARITY_FILE = "parity.json"
+KEPT_IDS_FILE = "vocabulary/kept_ids.npy"
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the weights came from. `revision` is the hub's commit, or None for a local folder."""
+
+    model: str
+    revision: str | None = None
+    licence: str | None = None
+
+
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Size in bytes and SHA-256 of one file."""
+
+    size: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an artifact is. `languages` is empty when the vocabulary and the checkpoint know no limit.
+
+    `vocabulary` is the pruning certificate, None for a full vocabulary; `model_file` is what the engine
+    opens, relative to the folder; `scheme` records how the weights are stored.
+    """
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    target: str
+    engine: str
+    precision: str
+    source: Source
+    encoding: EncodingSpec
+    model_file: str
+    scheme: dict[str, Any] = {}
+    languages: tuple[str, ...] = ()
+    vocabulary: dict[str, Any] | None = None
+    files: dict[str, FileEntry] = {}
+    tools: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact folder whose manifest was read and whose files are all there, at the size stated."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / self.manifest.model_file
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, tokenizer included."""
+        return sum(entry.size for entry in self.manifest.files.values())
+
+    def parity(self) -> dict[str, Any] | None:
+        """The newest parity report, or None before the first."""
+        file = self.path / PARITY_FILE
+        if not file.is_file():
+            return None
+        try:
+            report = msgspec.json.decode(file.read_bytes())
+        except msgspec.DecodeError as error:
+            raise ArtifactError(
+                f"{file} cannot be read", why=str(error), fix=f"Write it anew: ringkas verify {self.path}"
+            ) from None
+        if not isinstance(report, dict) or not isinstance(report.get("passed"), bool):
+            raise ArtifactError(
+                f"{file} is not a parity report", fix=f"Write it anew: ringkas verify {self.path}"
+            )
+        return report
+
+    def kept_ids(self) -> npt.NDArray[np.int64] | None:
+        """For a pruned vocabulary, the old id of each new id; None for a full one."""
+        if self.manifest.vocabulary is None:
+            return None
+        try:
+            ids: npt.NDArray[np.int64] = np.load(self.path / KEPT_IDS_FILE, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ArtifactError(
+                f"{self.path / KEPT_IDS_FILE} cannot be read", why=str(error), fix=_REBUILD
+            ) from None
+        return ids.astype(np.int64)
+
+    def check_files(self) -> None:
+        """Compares every file with its checksum.
+
+        Raises:
+            ArtifactError: a file was altered.
+        """
+        for name, entry in self.manifest.files.items():
+            if sha256(self.path / name) != entry.sha256:
+                raise ArtifactError(
+                    f"{self.path / name} was altered", why="its SHA-256 is not the manifest's", fix=_REBUILD
+                )
+
+
+_REBUILD = "Build or copy the artifact again"
+
+
+def open_artifact(path: str | Path) -> Artifact:
+    """Reads the manifest in the folder `path` and checks that every file is there at its size.
+
+    Raises:
+        ArtifactError: not an artifact, of a newer format, or incomplete.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ArtifactError(f"there is no artifact folder {path}", fix="ringkas build makes one")
+    manifest = _read_manifest(path)
+    for name, entry in manifest.files.items():
+        file = _inside(path, name)
+        if not file.is_file():
+            raise ArtifactError(f"{file} is missing", why="the manifest lists it", fix=_REBUILD)
+        if file.stat().st_size != entry.size:
+            raise ArtifactError(
+                f"{file} has {file.stat().st_size} bytes, not {entry.size}", why="it is cut short or altered",
+                fix=_REBUILD,
+            )
+    if manifest.model_file not in manifest.files:
+        raise ArtifactError(f"{path} lists no model file {manifest.model_file!r}", fix=_REBUILD)
+    return Artifact(path, manifest)
+
+
+def seal(path: Path, manifest: Manifest) -> Artifact:
+    """Lists every file of the folder in the manifest, writes it, and returns the artifact."""
+    names = sorted(
+        file.relative_to(path).as_posix()
+        for file in path.rglob("*")
+        if file.is_file() and file.name not in (MANIFEST_FILE, PARITY_FILE)
+    )
+    files = {name: FileEntry((path / name).stat().st_size, sha256(path / name)) for name in names}
+    manifest = msgspec.structs.replace(manifest, files=files)
+    write_json(path / MANIFEST_FILE, manifest)
+    return Artifact(path, manifest)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    file = path / MANIFEST_FILE
+    try:
+        data = file.read_bytes()
+    except OSError:
+        raise ArtifactError(
+            f"{path} is not an artifact", why=f"it has no {MANIFEST_FILE}", fix="ringkas build makes one"
+        ) from None
+    try:
+        version = msgspec.json.decode(data, type=_Version).format_version
+        if version > FORMAT_VERSION:
+            raise ArtifactError(
+                f"{path} has format version {version}",
+                why=f"this ringkas reads up to {FORMAT_VERSION}",
+                fix="Run: pip install --upgrade ringkas",
+            )
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(f"{file} is not a valid manifest", why=str(error), fix=_REBUILD) from None
+    _inside(path, manifest.model_file)
+    return manifest
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def _inside(path: Path, name: str) -> Path:
+    """`path / name`, after checking that it stays in the folder."""
+    if not is_inside(name):
+        raise ArtifactError(
+            f"the manifest of {path} names {name!r}, which leaves the folder", why="no honest artifact does"
+        )
+    return path / name

@@ -1,0 +1,45 @@
+"""The errors a user can meet. Each says what is wrong, why, and what to do, on one line."""
+
+from __future__ import annotations
+
+
+class RingkasError(Exception):
+    """Bad input or usage: the command line prints it as one line and exits with status 2."""
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+        self.what, self.why, self.fix = what, why, fix
+        super().__init__(" ".join(part for part in (_sentence(what), _sentence(why), _sentence(fix)) if part))
+
+
+class CheckpointError(RingkasError):
+    """The model to convert cannot be read, or is of a kind that is not supported."""
+
+
+class ArtifactError(RingkasError):
+    """An artifact folder is missing, incomplete, altered, too new, or failed its parity check."""
+
+
+class TextError(RingkasError):
+    """A text or a file of texts cannot be encoded."""
+
+
+class TargetError(RingkasError):
+    """A target, a prompt, a language or another named choice does not exist."""
+
+
+class MissingExtra(RingkasError):
+    """A package is needed that the installed extras do not bring."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed",
+            why=f"this needs the extra [{extra}]",
+            fix=f"Run: pip install 'ringkas[{extra}]'",
+        )
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split())
+    if not text:
+        return ""
+    return text if text[-1] in ".!?" else text + "."

@@ -1,0 +1,92 @@
+"""Files written so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from ringkas.errors import ArtifactError
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative path from a manifest stays in its folder.
+
+    Judged by the name alone: the hub's cache links each file to a blob elsewhere, rightly.
+    """
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Writes `value` beside `file` and renames it into place, so that a reader never sees half of it."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A new folder beside `place` that is renamed into it when the block ends well, else removed.
+
+    An earlier folder stays as it is until that rename. What a killed run left behind is swept first.
+
+    Raises:
+        ArtifactError: `place` exists and `overwrite` is false, or cannot be written.
+    """
+    previous = place.with_name(f".{place.name}.previous")
+    partial = place.with_name(f".{place.name}.partial-{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(place, previous)
+        if place.exists() and not overwrite:
+            raise ArtifactError(f"{place} exists", fix="Add --overwrite, or choose another folder")
+        partial.mkdir()
+        yield partial
+        if place.exists():
+            place.rename(previous)
+        partial.rename(place)
+        shutil.rmtree(previous, ignore_errors=True)
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write {place}", why=error.strerror or str(error), fix="Nothing was left half-written"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sweep(place: Path, previous: Path) -> None:
+    if previous.exists():
+        # A run was killed between its two renames (put the old one back) or after them (drop it).
+        if place.exists():
+            shutil.rmtree(previous)
+        else:
+            previous.rename(place)
+    for partial in place.parent.glob(f".{place.name}.partial-*"):
+        if not _is_running(partial.name.rsplit("-", 1)[-1]):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,48 @@
+"""How texts become vectors: the part that a checkpoint and every artifact made from it share."""
+
+from __future__ import annotations
+
+import msgspec
+
+# sentence-transformers' names, in the order in which it concatenates several modes.
+POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+
+# The prompts that `encode_query` and `encode_document` look for, best first (sentence-transformers' own
+# names, then those of the E5 and SEA-LION families).
+QUERY_PROMPTS = ("query", "Retrieval")
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+
+
+class Pooling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Token vectors to one vector. Several modes are concatenated, as in sentence-transformers."""
+
+    modes: tuple[str, ...] = ("mean",)
+    include_prompt: bool = True
+
+
+class EncodingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything but the weights: pooling, normalisation, prompts and limits.
+
+    `max_length` counts tokens, special tokens included; `dimension` is the length of one vector.
+    """
+
+    family: str
+    max_length: int
+    dimension: int
+    pooling: Pooling = Pooling()
+    normalize: bool = True
+    pad_id: int = 0
+    prompts: dict[str, str] = {}
+    default_prompt_name: str | None = None
+    lower_case: bool = False
+
+    def query_prompt(self) -> str | None:
+        """The name of the prompt that `encode_query` uses, or None."""
+        return self._first(QUERY_PROMPTS)
+
+    def document_prompt(self) -> str | None:
+        """The name of the prompt that `encode_document` uses, or None."""
+        return self._first(DOCUMENT_PROMPTS)
+
+    def _first(self, names: tuple[str, ...]) -> str | None:
+        return next((name for name in names if self.prompts.get(name) is not None), None)

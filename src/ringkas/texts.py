@@ -1,0 +1,124 @@
+"""The built-in text sets, users' own files, and the split of a corpus into parts that never meet.
+
+`probe` judges parity and `calibration` chooses ranges and rounding: they share no text, so nothing is ever
+judged by what it was tuned on. Each is one file a language in `data/`, one text a line; `und` holds what
+belongs to no language (emoji, digits, mixed scripts, decomposed accents, URLs, code).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from ringkas.errors import TextError
+
+LANGUAGES = ("en", "zh", "ko", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta", "ja")
+UNDETERMINED = "und"
+
+# The share of a user's corpus, in hundredths by hash, that chooses tokens, sets ranges, and judges.
+SELECT_PERCENT, CALIBRATE_PERCENT = 80, 10
+
+TextsByLanguage = dict[str, tuple[str, ...]]
+
+
+def probe(languages: Iterable[str] = ()) -> TextsByLanguage:
+    """The parity texts of `languages` (all when none are named) and of no language, by language."""
+    return _text_set("probe", tuple(languages))
+
+
+def calibration(languages: Iterable[str] = ()) -> TextsByLanguage:
+    """The texts that set activation ranges and rounding; disjoint from `probe`."""
+    return _text_set("calibration", tuple(languages))
+
+
+@cache
+def _text_set(name: str, languages: tuple[str, ...]) -> TextsByLanguage:
+    chosen = [language for language in LANGUAGES if not languages or language in languages]
+    folder = files("ringkas") / "data" / name
+    return {
+        language: tuple((folder / f"{language}.txt").read_text(encoding="utf-8").splitlines())
+        for language in [*chosen, UNDETERMINED]
+    }
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raises `TextError`, naming the position, for whatever cannot be encoded as UTF-8 text."""
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TextError(
+                f"text {position} is {type(text).__name__}, not a string",
+                fix="Pass strings; an empty string stands for a missing text",
+            )
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise TextError(
+                f"text {position} holds a lone surrogate (U+{ord(text[error.start]):04X}) "
+                f"at character {error.start}",
+                why="it is half of a character and has no UTF-8 form",
+                fix="Decode the source with errors='replace', or drop the character",
+            ) from None
+
+
+def read_texts(path: Path) -> list[str]:
+    """The texts of a file: one a line, or the `text` field of each line of a `.jsonl` file.
+
+    Blank lines of a plain file are texts too (they become empty strings), so that line n is vector n.
+    """
+    return parse_texts(_read(path), str(path), jsonl=path.suffix == ".jsonl")
+
+
+def parse_texts(data: bytes, name: str, *, jsonl: bool = False) -> list[str]:
+    """The texts in `data`; `name` is what an error calls it."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError(
+            f"{name} is not UTF-8",
+            why=f"byte 0x{data[error.start]:02x} at offset {error.start}",
+            fix="Convert it first, for example: iconv -f WINDOWS-1252 -t UTF-8",
+        ) from None
+    # Not splitlines(): U+2028, U+0085 and their like are part of a text, only line feeds part texts.
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
+    return [_jsonl_text(line, name, number) for number, line in enumerate(lines, 1)] if jsonl else lines
+
+
+def split_corpus(texts: Iterable[str]) -> dict[str, list[str]]:
+    """A corpus in three parts that never meet: `select`, `calibrate`, `held_out`.
+
+    The part of a text depends on its own hash alone, so it is the same in every run and duplicates of a
+    text always fall together.
+    """
+    parts: dict[str, list[str]] = {"select": [], "calibrate": [], "held_out": []}
+    for text in texts:
+        percent = int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()) % 100
+        if percent < SELECT_PERCENT:
+            parts["select"].append(text)
+        elif percent < SELECT_PERCENT + CALIBRATE_PERCENT:
+            parts["calibrate"].append(text)
+        else:
+            parts["held_out"].append(text)
+    return parts
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TextError(f"cannot read {path}", why=error.strerror or str(error)) from None
+
+
+def _jsonl_text(line: str, name: str, number: int) -> str:
+    try:
+        text = json.loads(line)["text"]
+    except (ValueError, KeyError, TypeError):
+        text = None
+    if isinstance(text, str):
+        return text
+    raise TextError(
+        f"line {number} of {name} holds no text", fix='Each line must be a JSON object: {"text": "..."}'
+    )

@@ -6,7 +6,6 @@ always float32. Pooling follows sentence-transformers; a test holds it equal to 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +39,11 @@ class Reference(nn.Module):
         self.dense = dense or nn.Identity()
         self.normalize = spec.normalize
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, pooling_mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Integer tensors of shape (batch, sequence) to float32 (batch, sequence, hidden), (batch, dimension).
-
-        `pooling_mask` says which tokens are pooled where that differs from `attention_mask`
-        (checkpoints that leave the prompt out of their pooling).
-        """
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Integer tensors of shape (batch, sequence) to float32 (batch, sequence, hidden), (batch, dimension)."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
-        mask = attention_mask if pooling_mask is None else pooling_mask
-        vectors = self.dense(torch.cat([POOLERS[mode](hidden, mask) for mode in self.modes], dim=-1))
+        pooled = [POOLERS[mode](hidden, attention_mask) for mode in self.modes]
+        vectors = self.dense(torch.cat(pooled, dim=-1))
         if self.normalize:
             # Not F.normalize: its decomposition defeats ONNX Runtime's shape inference and so its fusions.
             norm = torch.sqrt((vectors * vectors).sum(dim=-1, keepdim=True))
@@ -117,10 +110,12 @@ def load_reference(
     """
     try:
         from transformers import AutoConfig, AutoModel
+        from transformers.utils import logging as transformers_logging
     except ModuleNotFoundError:
         raise MissingExtra("transformers", "pytorch") from None
     _check_headers(checkpoint.path)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False, local_files_only=True)
         encoder, info = AutoModel.from_pretrained(

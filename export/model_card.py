@@ -1,0 +1,86 @@
+"""The README.md of an artifact, written from its manifest."""
+
+from __future__ import annotations
+
+from ringkas.artifact import Manifest
+from ringkas.checkpoint import DEMO
+
+_HUB_NAMES = {DEMO: "sentence-transformers/all-MiniLM-L6-v2"}
+
+_WITHOUT_RINGKAS = {
+    "onnxruntime": """```python
+import numpy, onnxruntime, tokenizers
+
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+session = onnxruntime.InferenceSession("{model_file}")
+ids = numpy.array([tokenizer.encode("{prompt}how to fix a bicycle tyre").ids])
+vector = session.run(["sentence_embedding"], {{"input_ids": ids, "attention_mask": numpy.ones_like(ids)}})[0]
+```
+
+`sentence_embedding` is pooled{normalized}, float32, shape (batch, {dimension}). It also loads with
+`SentenceTransformer(PATH, backend="onnx")` and Optimum's `ORTModelForFeatureExtraction`.""",
+    "pytorch": """```python
+from sentence_transformers import SentenceTransformer
+
+vectors = SentenceTransformer(PATH).encode(["how to fix a bicycle tyre"])
+```""",
+}
+
+
+def model_card(manifest: Manifest) -> str:
+    """Markdown with the front matter that model hubs read."""
+    spec = manifest.encoding
+    base = _HUB_NAMES.get(manifest.source.model, manifest.source.model)
+    prompt = spec.prompts.get(spec.query_prompt() or "", "")
+    usage = _WITHOUT_RINGKAS[manifest.engine].format(
+        model_file=manifest.model_file,
+        prompt=prompt.replace("\n", "\\n"),
+        normalized=" and normalised" if spec.normalize else "",
+        dimension=spec.dimension,
+    )
+    revision = f" at revision `{manifest.source.revision}`" if manifest.source.revision else ""
+    return f"""{_front_matter(manifest, base)}
+# {manifest.name}, {manifest.target}
+
+Made by [ringkas](https://pypi.org/project/ringkas/) from `{base}`{revision}. How near its vectors are to the
+original's is measured in `parity.json`; `ringkas verify .` measures it again on your machine, without PyTorch.
+
+| | |
+|---|---|
+| vectors | {spec.dimension} dimensions, {"+".join(spec.pooling.modes)} pooling{", normalised" if spec.normalize else ""} |
+| longest text | {spec.max_length} tokens |
+| languages | {", ".join(manifest.languages) or "those of the original"} |
+
+## Use it
+
+```python
+import ringkas
+
+encoder = ringkas.load(PATH)
+vectors = encoder.encode_query(["how to fix a bicycle tyre"])
+```
+
+Without ringkas:
+
+{usage}
+{_prompts(spec.prompts)}"""
+
+
+def _front_matter(manifest: Manifest, base: str) -> str:
+    lines = ["---", "library_name: sentence-transformers", "pipeline_tag: sentence-similarity"]
+    if "/" in base and not base.startswith((".", "/", "~")):
+        lines += [f"base_model: {base}", "base_model_relation: quantized"]
+    if manifest.source.licence:
+        lines.append(f"license: {manifest.source.licence}")
+    if manifest.languages:
+        lines += ["language:", *(f"- {language}" for language in manifest.languages)]
+    lines += ["tags:", "- ringkas", f"- {manifest.target}", "---"]
+    return "\n".join(lines)
+
+
+def _prompts(prompts: dict[str, str]) -> str:
+    stated = {name: text for name, text in prompts.items() if text}
+    if not stated:
+        return ""
+    rows = [f"| {name} | `{text}` |".replace("\n", "\\n") for name, text in stated.items()]
+    return "\n## Prompts\n\n| name | put before the text |\n|---|---|\n" + "\n".join(rows) + "\n"

@@ -1,0 +1,129 @@
+"""The reference, traced to ONNX: pooling and normalisation inside, two inputs, two float32 outputs.
+
+Attention is exported as plain matrix products and a softmax at opset 20. ONNX Runtime's load-time fusions
+make it as fast on a CPU as opset 23's Attention operator or com.microsoft's MultiHeadAttention (each within
+the noise of the other: benchmarks/attention_forms.py), and every other runtime can read it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ringkas.checkpoint import Checkpoint
+from ringkas.errors import MissingExtra
+from ringkas.runtimes.ort import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT
+
+if TYPE_CHECKING:
+    import onnx_ir
+    import torch
+
+OPSET = 20
+MODEL_FILE = "onnx/model.onnx"
+EXTERNAL_DATA_FILE = "model.onnx_data"
+# A protobuf message ends at 2 GiB; the graph around the weights needs some of that.
+EXTERNAL_DATA_FROM = 2**31 - 2**27
+
+_NEEDED = {"torch": "export", "onnx": "export", "onnx_ir": "export", "onnxscript": "export"}
+
+
+def write_graph(checkpoint: Checkpoint, precision: str, folder: Path) -> str:
+    """Writes the graph of `checkpoint` into `folder` and returns its name there.
+
+    Args:
+        checkpoint: what to convert.
+        precision: "fp32" or "fp16". In fp16 the weights, products and LayerNorm inputs are float16; LayerNorm
+            accumulates in float32 by the operator's definition, pooling and normalisation are float32.
+
+    Raises:
+        MissingExtra: the export extra is not installed.
+        CheckpointError: the weights cannot be loaded.
+    """
+    for package, extra in _NEEDED.items():
+        if find_spec(package) is None:
+            raise MissingExtra(package, extra)
+    import onnx
+    import onnx_ir
+    import torch
+
+    dtype = {"fp32": torch.float32, "fp16": torch.float16}[precision]
+    model = _trace(checkpoint, dtype)
+    _strip(model)
+    file = folder / MODEL_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    large = _weight_bytes(model) >= EXTERNAL_DATA_FROM
+    onnx_ir.save(model, file, external_data=EXTERNAL_DATA_FILE if large else None)
+    onnx.checker.check_model(str(file))
+    return MODEL_FILE
+
+
+def _trace(checkpoint: Checkpoint, dtype: torch.dtype) -> onnx_ir.Model:
+    import torch
+
+    from ringkas.runtimes.reference import load_reference
+
+    reference = load_reference(checkpoint, dtype=dtype, attention="eager")
+    # Two rows of which one is padded, so that neither size is taken for a constant.
+    mask = torch.ones((2, 16), dtype=torch.int64)
+    mask[1, 9:] = 0
+    ids = torch.where(mask == 1, 5, checkpoint.spec.pad_id)
+    batch = torch.export.Dim("batch")
+    sequence = torch.export.Dim("sequence", max=checkpoint.family.max_positions(checkpoint.config))
+    shape = {0: batch, 1: sequence}
+    with _quietly(), torch.no_grad():
+        program = torch.onnx.export(
+            reference,
+            (ids, mask),
+            input_names=list(INPUTS),
+            output_names=[TOKEN_OUTPUT, SENTENCE_OUTPUT],
+            dynamic_shapes={"input_ids": shape, "attention_mask": shape},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # dynamo=True always returns one
+    model: onnx_ir.Model = program.model
+    return model
+
+
+def _strip(model: onnx_ir.Model) -> None:
+    """Drops what the exporter notes for debugging: stack traces with paths of the machine that built it."""
+    model.metadata_props.clear()
+    model.doc_string = None
+    model.producer_name, model.producer_version = "ringkas", None
+    model.graph.name = "encoder"
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in [*model.graph.inputs, *model.graph.initializers.values()]:
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+
+
+def _weight_bytes(model: onnx_ir.Model) -> int:
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """The exporter reports on stdout and warns of packages that do not matter here; errors still raise."""
+    loggers: list[Any] = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

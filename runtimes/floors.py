@@ -1,0 +1,31 @@
+"""The floors: how near to the reference an artifact must stay, one row a precision.
+
+Judged per language on the built-in probe set (and on a user's own texts when given). benchmarks/floors.md
+holds the values measured on real weights that each row rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Floor(msgspec.Struct, frozen=True):
+    """Lowest accepted cosine of any text, mean cosine of any language, and share of top-10 neighbours kept."""
+
+    cosine_min: float
+    cosine_mean: float
+    top10_overlap: float = 0.0
+
+
+FLOORS: Mapping[str, Floor] = {
+    "fp32": Floor(0.99999, 0.99999, 1.0),
+    "fp16": Floor(0.9995, 0.9999, 0.99),
+    "bf16": Floor(0.999, 0.9995),
+    "8bit": Floor(0.995, 0.998, 0.95),
+    "fp8": Floor(0.985, 0.995),
+    "6bit": Floor(0.98, 0.985),
+    "5bit": Floor(0.98, 0.985),
+    "4bit": Floor(0.95, 0.965, 0.80),
+}

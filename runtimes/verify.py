@@ -1,0 +1,128 @@
+"""`ringkas verify`: an artifact against its reference, on any machine that can run it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkas import texts as text_sets
+from ringkas.artifact import PARITY_FILE, Artifact, open_artifact
+from ringkas.errors import TextError
+from ringkas.files import write_json
+from ringkas.progress import QUIET, Progress
+from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
+from ringkas.runtimes.floors import FLOORS
+from ringkas.runtimes.parity import ParityReport, Sample, Subject, judge
+from ringkas.runtimes.probe import Probe, load_probe, make_probe
+from ringkas.version import __version__
+
+# The packages whose versions a report names, when they are installed.
+_TOOLS = ("numpy", "tokenizers", "onnxruntime", "onnxruntime-gpu", "torch", "transformers", "llama-cpp-python")
+
+
+def verify(
+    artifact: str | Path | Artifact,
+    *,
+    reference: str | Path | None = None,
+    texts: Iterable[str | Path] = (),
+    record: bool = True,
+    threads: int | None = None,
+    progress: Progress = QUIET,
+) -> ParityReport:
+    """Compares an artifact with its PyTorch reference and records the report as its `parity.json`.
+
+    Args:
+        artifact: its folder.
+        reference: the checkpoint to compare with; None compares with the vectors stored in the artifact.
+        texts: files of the user's own texts, judged beside the built-in probe set; needs `reference`.
+        record: write `parity.json`.
+
+    Raises:
+        ArtifactError: the artifact is incomplete or altered.
+        TextError: a file of texts cannot be used.
+    """
+    opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
+    opened.check_files()
+    own = {Path(file).name: text_sets.read_texts(Path(file)) for file in texts}
+    _check_own_texts(own, reference)
+    if reference is None:
+        probe = load_probe(opened.path)
+    else:
+        with progress.stage(f"encoding the probe set with {reference}"):
+            probe = reference_probe(reference, opened.manifest.languages, own, threads)
+    with progress.stage(f"verifying {opened.path}"), load(opened, threads=threads, allow_failed=True) as encoder:
+        report = compare(opened, encoder, probe)
+    if record:
+        write_json(opened.path / PARITY_FILE, report)
+    return report
+
+
+def reference_probe(
+    model: str | Path,
+    languages: Iterable[str],
+    own: Mapping[str, list[str]] | None = None,
+    threads: int | None = None,
+) -> Probe:
+    """The probe set of `languages` and the user's `own` texts, encoded by the reference."""
+    with load_reference_encoder(model, threads=threads) as encoder:
+        return make_probe(encoder, {**text_sets.probe(languages), **(own or {})}, str(model))
+
+
+def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:
+    """Judges `encoder`, opened on `artifact`, by `probe`.
+
+    A pruned vocabulary is judged on the texts that it covers; the others are counted as skipped.
+    """
+    kept = artifact.kept_ids()
+    covered = _covered(probe, kept)
+    skipped = len(probe) - len(covered)
+    if skipped:
+        probe = probe.select(covered)
+    token_ids = encoder.tokenizer.encode(probe.texts) if len(probe) else []
+    samples = [
+        Sample(group, text, expected, own if kept is None else kept[own].tolist())
+        for group, text, expected, own in zip(
+            probe.groups, probe.texts, probe.token_ids, token_ids, strict=True
+        )
+    ]
+    manifest = artifact.manifest
+    subject = Subject(
+        manifest.target, manifest.engine, probe.reference, FLOORS[manifest.precision], tool_versions()
+    )
+    return judge(subject, samples, probe.vectors, encoder.encode_ids(token_ids), skipped)
+
+
+def tool_versions() -> dict[str, str]:
+    """The versions and the machine that a result depends on."""
+    found = {"ringkas": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for name in _TOOLS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _covered(probe: Probe, kept: npt.NDArray[np.int64] | None) -> list[int]:
+    if kept is None:
+        return list(range(len(probe)))
+    ids = set(kept.tolist())
+    return [row for row, tokens in enumerate(probe.token_ids) if ids.issuperset(tokens)]
+
+
+def _check_own_texts(own: Mapping[str, list[str]], reference: str | Path | None) -> None:
+    if own and reference is None:
+        raise TextError(
+            "--texts needs --reference",
+            why="the artifact holds the reference's vectors for the built-in texts only",
+            fix="Add --reference MODEL",
+        )
+    for name, lines in own.items():
+        if not lines:
+            raise TextError(f"{name} holds no text", why="zero texts prove nothing")
+        text_sets.check_texts(lines)

@@ -102,7 +102,7 @@ def build_all(
     if not overwrite:
         _refuse_existing(out / target.name for target in chosen)
     with progress.stage(f"encoding the probe set with PyTorch ({checkpoint.name})"):
-        probe = reference_probe(checkpoint.path, checkpoint.languages)
+        probe = reference_probe(checkpoint, checkpoint.languages)
     built = []
     for one in chosen:
         with staged_folder(out / one.name, overwrite=overwrite) as folder:
@@ -123,7 +123,7 @@ def _build_one(
             target=target.name,
             engine=target.engine,
             precision=target.precision,
-            source=Source(checkpoint.source, checkpoint.revision, checkpoint.licence),
+            source=Source(checkpoint.origin, checkpoint.revision, checkpoint.licence),
             encoding=checkpoint.spec,
             model_file=written.model_file,
             scheme=dict(written.scheme),

@@ -32,22 +32,23 @@ def model_card(manifest: Manifest) -> str:
     spec = manifest.encoding
     base = _HUB_NAMES.get(manifest.source.model, manifest.source.model)
     prompt = spec.prompts.get(spec.query_prompt() or "", "")
+    normalized = ", normalised" if spec.normalize else ""
     usage = _WITHOUT_RINGKAS[manifest.engine].format(
         model_file=manifest.model_file,
         prompt=prompt.replace("\n", "\\n"),
-        normalized=" and normalised" if spec.normalize else "",
+        normalized=normalized,
         dimension=spec.dimension,
     )
     revision = f" at revision `{manifest.source.revision}`" if manifest.source.revision else ""
     return f"""{_front_matter(manifest, base)}
 # {manifest.name}, {manifest.target}
 
-Made by [ringkas](https://pypi.org/project/ringkas/) from `{base}`{revision}. How near its vectors are to the
-original's is measured in `parity.json`; `ringkas verify .` measures it again on your machine, without PyTorch.
+Made by ringkas (`pip install ringkas`) from `{base}`{revision}. How near its vectors are to the original's
+is measured in `parity.json`; `ringkas verify .` measures it again on your machine, without PyTorch.
 
 | | |
 |---|---|
-| vectors | {spec.dimension} dimensions, {"+".join(spec.pooling.modes)} pooling{", normalised" if spec.normalize else ""} |
+| vectors | {spec.dimension} dimensions, {"+".join(spec.pooling.modes)} pooling{normalized} |
 | longest text | {spec.max_length} tokens |
 | languages | {", ".join(manifest.languages) or "those of the original"} |
 

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from ringkas.artifact import Artifact, open_artifact
-from ringkas.checkpoint import open_checkpoint
+from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, TargetError
 from ringkas.runtimes.batching import batches
 from ringkas.runtimes.engine import Engine, Vectors
@@ -90,7 +90,9 @@ class Encoder:
         output = quantize(vectors, precision)
         return output[0] if single else output
 
-    def encode_query(self, texts: str | Sequence[str], *, prompt: str | None = None, **options: object) -> Array:
+    def encode_query(
+        self, texts: str | Sequence[str], *, prompt: str | None = None, **options: object
+    ) -> Array:
         """As `encode`, with the prompt named `query`, or the family's retrieval prompt."""
         name = prompt if prompt is not None else (self.spec.query_prompt() or "")
         return self.encode(texts, prompt=name, **options)  # type: ignore[arg-type]
@@ -112,7 +114,9 @@ class Encoder:
         vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
         for positions in batches([len(row) for row in token_ids], batch_tokens):
             batch = pad([token_ids[position] for position in positions], self.tokenizer.pad_id)
-            vectors[positions] = self._pool_outside(batch, pooled_from) if pooled_from else self.engine.run(batch)
+            vectors[positions] = (
+                self._pool_outside(batch, pooled_from) if pooled_from else self.engine.run(batch)
+            )
         return vectors
 
     def close(self) -> None:
@@ -200,11 +204,11 @@ def load(
 
 
 def load_reference_encoder(
-    model: str | Path, *, revision: str | None = None, threads: int | None = None, device: str | None = None
+    model: str | Path | Checkpoint, *, threads: int | None = None, device: str | None = None
 ) -> Encoder:
     """The PyTorch reference of a checkpoint behind the same facade."""
     from ringkas.runtimes.pytorch import PyTorchEngine
 
-    checkpoint = open_checkpoint(model, revision)
+    checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model)
     engine = PyTorchEngine(checkpoint, threads, device)
     return Encoder(checkpoint.spec, TextTokenizer(checkpoint.path, checkpoint.spec), engine)

@@ -1,7 +1,7 @@
 """The floors: how near to the reference an artifact must stay, one row a precision.
 
-Judged per language on the built-in probe set (and on a user's own texts when given). benchmarks/floors.md
-holds the values measured on real weights that each row rests on.
+Judged per language on the built-in probe set (and on a user's own texts when given). The values measured on
+real weights that a row rests on are beside it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 
 class Floor(msgspec.Struct, frozen=True):
-    """Lowest accepted cosine of any text, mean cosine of any language, and share of top-10 neighbours kept."""
+    """Lowest accepted: cosine of any text, mean cosine of a language, share of top-10 neighbours kept."""
 
     cosine_min: float
     cosine_mean: float

@@ -66,7 +66,8 @@ def open_session(model: Path, threads: int | None = None, device: str | None = N
         return onnxruntime.InferenceSession(str(model), options, providers=providers)
     except Exception as error:  # ONNX Runtime raises a type for each of its status codes
         raise ArtifactError(
-            f"ONNX Runtime cannot load {model}", why=str(error).splitlines()[0],
+            f"ONNX Runtime cannot load {model}",
+            why=str(error).splitlines()[0],
             fix="Build the artifact again, or upgrade onnxruntime",
         ) from None
 

@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sample:
-    """One text, as the reference and the artifact see it. Ids of a pruned artifact are mapped back already."""
+    """One text as the reference and the artifact see it; ids of a pruned artifact are mapped back already."""
 
     group: str
     text: str
@@ -188,14 +188,18 @@ def _failures(groups: Sequence[GroupParity], overlap: float, floor: Floor) -> tu
     failures = []
     for group in groups:
         if group.token_mismatches:
-            failures.append(f"{group.group}: {group.token_mismatches} of {group.texts} texts get other token ids")
+            failures.append(
+                f"{group.group}: {group.token_mismatches} of {group.texts} texts get other token ids"
+            )
         if group.cosine_min < floor.cosine_min:
             failures.append(
                 f"{group.group}: cosine minimum {group.cosine_min:.6f} is below {floor.cosine_min}"
                 f" ({group.worst_text!r})"
             )
         if group.cosine_mean < floor.cosine_mean:
-            failures.append(f"{group.group}: cosine mean {group.cosine_mean:.6f} is below {floor.cosine_mean}")
+            failures.append(
+                f"{group.group}: cosine mean {group.cosine_mean:.6f} is below {floor.cosine_mean}"
+            )
     if overlap < floor.top10_overlap:
         failures.append(f"top-10 overlap {overlap:.4f} is below {floor.top10_overlap}")
     return tuple(failures)

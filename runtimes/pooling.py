@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from ringkas.runtimes.engine import Vectors
 from ringkas.spec import EncodingSpec
@@ -28,32 +29,41 @@ def _sum(hidden: Vectors, weights: Ids) -> Vectors:
 
 
 def _count(weights: Ids) -> Vectors:
-    return np.maximum(weights.sum(axis=1, keepdims=True), 1e-9).astype(np.float32)
+    counts = np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+    return np.asarray(counts, dtype=np.float32)
 
 
 def _mean(hidden: Vectors, mask: Ids) -> Vectors:
-    return _sum(hidden, mask) / _count(mask)
+    return _divided(_sum(hidden, mask), _count(mask))
 
 
 def _mean_sqrt_length(hidden: Vectors, mask: Ids) -> Vectors:
-    return _sum(hidden, mask) / np.sqrt(_count(mask))
+    return _divided(_sum(hidden, mask), np.sqrt(_count(mask)))
 
 
 def _weighted_mean(hidden: Vectors, mask: Ids) -> Vectors:
     weights = mask * np.arange(1, mask.shape[1] + 1)
-    return _sum(hidden, weights) / _count(weights)
+    return _divided(_sum(hidden, weights), _count(weights))
 
 
 def _cls(hidden: Vectors, mask: Ids) -> Vectors:
-    return hidden[np.arange(len(hidden)), mask.argmax(axis=1)]
+    return _token_at(hidden, mask.argmax(axis=1))
 
 
 def _last_token(hidden: Vectors, mask: Ids) -> Vectors:
-    return hidden[np.arange(len(hidden)), (mask * np.arange(mask.shape[1])).argmax(axis=1)]
+    return _token_at(hidden, (mask * np.arange(mask.shape[1])).argmax(axis=1))
 
 
 def _max(hidden: Vectors, mask: Ids) -> Vectors:
     return np.asarray(np.where(mask[..., None] == 0, -np.inf, hidden).max(axis=1), dtype=np.float32)
+
+
+def _token_at(hidden: Vectors, index: npt.NDArray[np.intp]) -> Vectors:
+    return np.asarray(hidden[np.arange(len(hidden)), index], dtype=np.float32)
+
+
+def _divided(vectors: Vectors, counts: Vectors) -> Vectors:
+    return np.asarray(vectors / counts, dtype=np.float32)
 
 
 _POOLERS: dict[str, Callable[[Vectors, Ids], Vectors]] = {

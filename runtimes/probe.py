@@ -86,7 +86,9 @@ def load_probe(folder: Path) -> Probe:
             vectors = arrays["vectors"].astype(np.float32)
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise ArtifactError(
-            f"{file} holds no reference vectors", why=str(error), fix="Verify against a model: --reference MODEL"
+            f"{file} holds no reference vectors",
+            why=str(error),
+            fix="Verify against a model: --reference MODEL",
         ) from None
     return Probe(
         tuple(header["groups"]),

@@ -40,7 +40,7 @@ class Reference(nn.Module):
         self.normalize = spec.normalize
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Integer tensors of shape (batch, sequence) to float32 (batch, sequence, hidden), (batch, dimension)."""
+        """Integers (batch, sequence) to float32 (batch, sequence, hidden) and (batch, dimension)."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
         pooled = [POOLERS[mode](hidden, attention_mask) for mode in self.modes]
         vectors = self.dense(torch.cat(pooled, dim=-1))
@@ -114,8 +114,8 @@ def load_reference(
     except ModuleNotFoundError:
         raise MissingExtra("transformers", "pytorch") from None
     _check_headers(checkpoint.path)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False, local_files_only=True)
         encoder, info = AutoModel.from_pretrained(
@@ -157,7 +157,9 @@ def _dense_layer(checkpoint: Checkpoint, layer: Dense) -> nn.Module:
     linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias)
     weights = load_file(checkpoint.path / layer.folder / WEIGHTS)
     try:
-        linear.load_state_dict({name.removeprefix("linear."): value.float() for name, value in weights.items()})
+        linear.load_state_dict(
+            {name.removeprefix("linear."): value.float() for name, value in weights.items()}
+        )
     except RuntimeError as error:
         raise CheckpointError(
             f"the weights of {checkpoint.path / layer.folder} do not fit its config.json",

@@ -15,7 +15,9 @@ _LEVELS = 255
 Array = npt.NDArray[Any]
 
 
-def truncate(vectors: npt.NDArray[np.float32], dimensions: int, *, normalize: bool) -> npt.NDArray[np.float32]:
+def truncate(
+    vectors: npt.NDArray[np.float32], dimensions: int, *, normalize: bool
+) -> npt.NDArray[np.float32]:
     """The first `dimensions` of each vector (Matryoshka), scaled to length 1 again if they had it before.
 
     Raises:
@@ -57,4 +59,5 @@ def quantize(vectors: npt.NDArray[np.float32], precision: str, ranges: Array | N
     lowest, highest = np.asarray(ranges[0]), np.asarray(ranges[1])
     steps = np.maximum((highest - lowest) / _LEVELS, np.finfo(np.float32).tiny)
     levels = np.clip((vectors - lowest) / steps, 0, _LEVELS)
-    return levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)
+    output: Array = levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)
+    return output

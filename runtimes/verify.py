@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ringkas import texts as text_sets
 from ringkas.artifact import PARITY_FILE, Artifact, open_artifact
+from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import TextError
 from ringkas.files import write_json
 from ringkas.progress import QUIET, Progress
@@ -22,7 +23,15 @@ from ringkas.runtimes.probe import Probe, load_probe, make_probe
 from ringkas.version import __version__
 
 # The packages whose versions a report names, when they are installed.
-_TOOLS = ("numpy", "tokenizers", "onnxruntime", "onnxruntime-gpu", "torch", "transformers", "llama-cpp-python")
+_TOOLS = (
+    "numpy",
+    "tokenizers",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "torch",
+    "transformers",
+    "llama-cpp-python",
+)
 
 
 def verify(
@@ -54,8 +63,11 @@ def verify(
         probe = load_probe(opened.path)
     else:
         with progress.stage(f"encoding the probe set with {reference}"):
-            probe = reference_probe(reference, opened.manifest.languages, own, threads)
-    with progress.stage(f"verifying {opened.path}"), load(opened, threads=threads, allow_failed=True) as encoder:
+            probe = reference_probe(open_checkpoint(reference), opened.manifest.languages, own, threads)
+    with (
+        progress.stage(f"verifying {opened.path}"),
+        load(opened, threads=threads, allow_failed=True) as encoder,
+    ):
         report = compare(opened, encoder, probe)
     if record:
         write_json(opened.path / PARITY_FILE, report)
@@ -63,14 +75,14 @@ def verify(
 
 
 def reference_probe(
-    model: str | Path,
+    checkpoint: Checkpoint,
     languages: Iterable[str],
     own: Mapping[str, list[str]] | None = None,
     threads: int | None = None,
 ) -> Probe:
     """The probe set of `languages` and the user's `own` texts, encoded by the reference."""
-    with load_reference_encoder(model, threads=threads) as encoder:
-        return make_probe(encoder, {**text_sets.probe(languages), **(own or {})}, str(model))
+    with load_reference_encoder(checkpoint, threads=threads) as encoder:
+        return make_probe(encoder, {**text_sets.probe(languages), **(own or {})}, checkpoint.origin)
 
 
 def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:

@@ -1,6 +1,6 @@
 """ringkas: small, fast, verified artifacts from multilingual text-embedding checkpoints.
 
-    Checkpoint --prune--> Checkpoint --export/quantize--> Artifact --load--> Encoder --encode--> vectors
+Checkpoint --prune--> Checkpoint --export/quantize--> Artifact --load--> Encoder --encode--> vectors
 """
 
 from __future__ import annotations

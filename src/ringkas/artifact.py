@@ -138,7 +138,8 @@ def open_artifact(path: str | Path) -> Artifact:
             raise ArtifactError(f"{file} is missing", why="the manifest lists it", fix=_REBUILD)
         if file.stat().st_size != entry.size:
             raise ArtifactError(
-                f"{file} has {file.stat().st_size} bytes, not {entry.size}", why="it is cut short or altered",
+                f"{file} has {file.stat().st_size} bytes, not {entry.size}",
+                why="it is cut short or altered",
                 fix=_REBUILD,
             )
     if manifest.model_file not in manifest.files:

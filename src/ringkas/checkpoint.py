@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ringkas.errors import CheckpointError, MissingExtra
-from ringkas.files import is_inside
 from ringkas.families import FAMILIES, Family, family_of, known
+from ringkas.files import is_inside
 from ringkas.spec import POOLING_MODES, EncodingSpec, Pooling
 from ringkas.tokens import TOKENIZER_FILE
 
@@ -63,9 +63,14 @@ class Checkpoint:
     licence: str | None = None
 
     @property
+    def origin(self) -> str:
+        """What an artifact says it was made from: the hub id, `demo`, or a folder's bare name."""
+        return self.path.name if Path(self.source).expanduser().is_dir() else self.source
+
+    @property
     def name(self) -> str:
         """A short name for files and model cards."""
-        return "all-MiniLM-L6-v2" if self.source == DEMO else self.source.rstrip("/").rsplit("/", 1)[-1]
+        return "all-MiniLM-L6-v2" if self.source == DEMO else self.origin.rsplit("/", 1)[-1]
 
 
 def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoint:

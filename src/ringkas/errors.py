@@ -8,7 +8,8 @@ class RingkasError(Exception):
 
     def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
         self.what, self.why, self.fix = what, why, fix
-        super().__init__(" ".join(part for part in (_sentence(what), _sentence(why), _sentence(fix)) if part))
+        cause = ": ".join(part for part in (what, why) if part)
+        super().__init__(" ".join(_sentence(part) for part in (cause, fix) if part))
 
 
 class CheckpointError(RingkasError):
@@ -40,6 +41,4 @@ class MissingExtra(RingkasError):
 
 def _sentence(text: str) -> str:
     text = " ".join(text.split())
-    if not text:
-        return ""
     return text if text[-1] in ".!?" else text + "."

@@ -1,0 +1,256 @@
+"""The command line. Exit status: 0 done and parity held; 1 parity fell short; 2 bad input or usage.
+
+Progress goes to stderr; with --json, stdout carries one JSON document and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+
+from ringkas.errors import RingkasError, TextError
+from ringkas.progress import Progress
+from ringkas.version import __version__
+
+PARITY_FELL_SHORT, BAD_INPUT = 1, 2
+# Lines that `ringkas embed` encodes at a time, so that a large file needs little memory.
+_CHUNK = 4096
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+_threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads an operator may use.  [default: the engine's choice]",
+)
+
+
+class _Group(click.Group):
+    """Prints a RingkasError as one line and exits with status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RingkasError as error:
+            click.echo(f"ringkas: {error}", err=True)
+            ctx.exit(BAD_INPUT)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ringkas")
+def cli() -> None:
+    """Turn a text-embedding checkpoint into small, fast, verified artifacts, and run them.
+
+    \b
+    ringkas build demo --target onnx-fp32 --target onnx-fp16 --out dist
+    ringkas verify dist/onnx-fp16 --reference demo
+    echo "how do I reset my password?" | ringkas embed dist/onnx-fp32 --output vectors.npy
+    ringkas inspect dist/onnx-fp16
+
+    MODEL is a checkpoint folder, a hub id such as intfloat/multilingual-e5-small, or `demo`: real
+    all-MiniLM-L6-v2 weights that come as a Python package.
+    """
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--target", "targets", multiple=True, required=True, help="What to make; may be repeated.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Artifacts land in OUT/TARGET.")
+@click.option("--revision", help="The hub's branch, tag or commit.")
+@click.option("--overwrite", is_flag=True, help="Replace artifacts that are there.")
+@_json_option
+def build(
+    model: str, targets: tuple[str, ...], out: Path, revision: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """Convert MODEL and verify what was made.
+
+    Every artifact is compared with the PyTorch reference before it gets its name. One that falls short is
+    kept, marked as failed, and the exit status is 1.
+    """
+    from ringkas.checkpoint import open_checkpoint
+    from ringkas.export.build import build_all
+    from ringkas.tables import print_built
+
+    checkpoint = open_checkpoint(model, revision)
+    built = build_all(checkpoint, targets, out, overwrite=overwrite, progress=Progress())
+    if as_json:
+        _print_json(
+            [
+                {"path": str(one.artifact.path), "size": one.artifact.size, "parity": one.report}
+                for one in built
+            ]
+        )
+    else:
+        print_built([(one.artifact, one.report) for one in built])
+    for one in built:
+        for failure in one.report.failures:
+            click.echo(f"{one.artifact.path}: {failure}", err=True)
+    _exit_by(all(one.report.passed for one in built))
+
+
+@cli.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--reference", metavar="MODEL", help="Compare with this model instead of the stored vectors.")
+@click.option(
+    "--texts", multiple=True, type=click.Path(path_type=Path), help="Your own texts: a file, or a .jsonl."
+)
+@_threads_option
+@_json_option
+def verify(
+    artifact: Path, reference: str | None, texts: tuple[Path, ...], threads: int | None, as_json: bool
+) -> None:
+    """Compare ARTIFACT with its PyTorch reference.
+
+    Checks every file's checksum, then token ids, then vectors: cosines per language, neighbours, ranks.
+    Without --reference it uses the vectors that were stored at build time, so it needs no PyTorch. The
+    report is kept as parity.json in the artifact.
+    """
+    from ringkas.runtimes.verify import verify as run
+    from ringkas.tables import print_report
+
+    report = run(artifact, reference=reference, texts=texts, threads=threads, progress=Progress())
+    if as_json:
+        _print_json(report)
+    else:
+        print_report(report)
+    _exit_by(report.passed)
+
+
+@cli.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--prompt", metavar="NAME", help="A prompt of the checkpoint, such as query; '' for none.")
+@click.option(
+    "--input",
+    "source",
+    type=click.Path(path_type=Path),
+    help="Texts, one a line, or a .jsonl.  [default: stdin]",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A .npy or .jsonl file.  [default: JSON lines on stdout]",
+)
+@click.option("--dimensions", type=int, help="Keep only the first so many (Matryoshka), normalised again.")
+@click.option("--allow-failed", is_flag=True, help="Use an artifact whose parity fell short.")
+@_threads_option
+def embed(
+    artifact: Path,
+    prompt: str | None,
+    source: Path | None,
+    output: Path | None,
+    **options: Any,
+) -> None:
+    """Encode texts with ARTIFACT: line n of the input is vector n of the output."""
+    from ringkas.runtimes.encoder import load
+    from ringkas.runtimes.output import open_writer
+    from ringkas.texts import parse_texts, read_texts
+
+    texts = read_texts(source) if source else parse_texts(_stdin().read(), "the standard input")
+    progress = Progress()
+    with (
+        load(artifact, threads=options["threads"], allow_failed=options["allow_failed"]) as encoder,
+        open_writer(output, options["dimensions"] or encoder.dimension) as writer,
+    ):
+        for chunk in _chunks(texts):
+            writer.write(encoder.encode(chunk, prompt=prompt, dimensions=options["dimensions"]))
+            if len(texts) > _CHUNK:
+                progress.say(f"{writer.rows} of {len(texts)} texts")
+    progress.say(
+        f"{len(texts)} vectors of {options['dimensions'] or encoder.dimension} dimensions"
+        + (f" in {output}" if output else "")
+    )
+
+
+@cli.command()
+@click.argument("artifacts", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--reference", metavar="MODEL", help="Measure PyTorch on this model beside them.")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(min=1))
+@_threads_option
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Write the result here; - for stdout.",
+)
+def bench(
+    artifacts: tuple[Path, ...],
+    reference: str | None,
+    rounds: int,
+    threads: int | None,
+    json_file: Path | None,
+) -> None:
+    """Measure ARTIFACTS side by side: latency of single texts, and throughput.
+
+    Each runs in a process of its own, the rounds interleaved; medians with 95% intervals are in the JSON.
+    """
+    from ringkas.files import write_json
+    from ringkas.runtimes.bench import bench as run
+    from ringkas.runtimes.measure import Plan
+    from ringkas.tables import print_bench
+
+    result = run(artifacts, reference, Plan(rounds=rounds, threads=threads), Progress())
+    if json_file is None:
+        print_bench(result)
+    elif str(json_file) == "-":
+        _print_json(result)
+    else:
+        write_json(json_file, result)
+        print_bench(result)
+
+
+@cli.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@_json_option
+def inspect(artifact: Path, as_json: bool) -> None:
+    """Show what ARTIFACT is: its source, its files, its newest parity."""
+    from ringkas.artifact import open_artifact
+    from ringkas.tables import print_artifact
+
+    opened = open_artifact(artifact)
+    if as_json:
+        _print_json({"manifest": opened.manifest, "size": opened.size, "parity": opened.parity()})
+    else:
+        print_artifact(opened)
+
+
+@cli.command()
+@_json_option
+def doctor(as_json: bool) -> None:
+    """Tell what runs on this machine, and what to install for the rest."""
+    from ringkas.doctor import diagnose
+    from ringkas.tables import print_diagnosis
+
+    diagnosis = diagnose()
+    if as_json:
+        _print_json(diagnosis)
+    else:
+        print_diagnosis(diagnosis)
+
+
+def main() -> None:
+    """The `ringkas` command."""
+    cli()
+
+
+def _exit_by(passed: bool) -> None:
+    if not passed:
+        sys.exit(PARITY_FELL_SHORT)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=1).decode("utf-8") + "\n")
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise TextError("there is nothing to encode", fix="Pipe texts in, or name a file with --input")
+    return sys.stdin.buffer
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(texts), _CHUNK):
+        yield texts[start : start + _CHUNK]

@@ -1,0 +1,160 @@
+"""What the command line prints for people, drawn with rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ringkas.artifact import Artifact
+    from ringkas.doctor import Diagnosis
+    from ringkas.runtimes.bench import BenchResult
+    from ringkas.runtimes.parity import ParityReport
+
+
+def print_built(rows: Iterable[tuple[Artifact, ParityReport]]) -> None:
+    """One line an artifact: where it is, its size, and how near it is to the reference."""
+    table = _table("artifact", "size", "cosine min", "mean", "top-10", "parity")
+    for artifact, report in rows:
+        table.add_row(
+            str(artifact.path),
+            megabytes(artifact.size),
+            f"{report.cosine_min:.6f}",
+            f"{report.cosine_mean:.6f}",
+            f"{report.top10_overlap:.3f}",
+            _verdict(report.passed),
+        )
+    _print(table)
+
+
+def print_report(report: ParityReport) -> None:
+    """A parity report: one line a language, then the whole."""
+    title = f"{report.target} against {report.reference}, {report.texts} texts"
+    columns = ("cosine min", "1st pct.", "mean", "centred min", "centred mean", "ids differ", "worst text")
+    table = _table("language", "texts", *columns, title=title)
+    for group in report.groups:
+        table.add_row(
+            group.group,
+            str(group.texts),
+            f"{group.cosine_min:.6f}",
+            f"{group.cosine_p1:.6f}",
+            f"{group.cosine_mean:.6f}",
+            f"{group.centred_min:.6f}",
+            f"{group.centred_mean:.6f}",
+            str(group.token_mismatches),
+            group.worst_text[:30],
+        )
+    _print(table)
+    skipped = f", {report.skipped} skipped as not covered by the vocabulary" if report.skipped else ""
+    print(
+        f"top-10 overlap {report.top10_overlap:.4f}, Spearman {report.spearman:.6f} "
+        f"({report.ranked_texts} texts{skipped})"
+    )
+    print(f"floor: cosine min {report.floor.cosine_min}, mean {report.floor.cosine_mean}: ", end="")
+    print("parity holds" if report.passed else "parity FALLS SHORT")
+    for failure in report.failures:
+        print(f"  {failure}")
+
+
+def print_bench(result: BenchResult) -> None:
+    """One line a subject; an artifact whose parity fell short says so beside its cosine."""
+    cases = result.rows[0].measured.timings
+    heads = [f"p50 {case.case}" if case.texts == 1 else f"{case.texts} texts at once" for case in cases]
+    table = _table("", "size", "cosine min", "mean", "cold start", "peak memory", *heads)
+    for row in result.rows:
+        measured = row.measured
+        times = [
+            f"{case.total.median:.1f} ms" if case.texts == 1 else f"{case.texts_per_second:.0f} texts/s"
+            for case in measured.timings
+        ]
+        mark = " FALLS SHORT" if row.passed is False else ""
+        table.add_row(
+            measured.name,
+            "" if row.size is None else megabytes(row.size),
+            _cosine(row.cosine_min) + mark,
+            _cosine(row.cosine_mean),
+            f"{measured.cold_s:.1f} s",
+            megabytes(measured.peak_bytes),
+            *times,
+        )
+    _print(table)
+    if result.ceiling is not None:
+        print(
+            f"This machine multiplies matrices at {result.ceiling.fp32_gops:.0f} GFLOP/s in fp32 and "
+            f"{result.ceiling.int8_gops:.0f} GOP/s in int8 at best ({result.ceiling.threads} threads)."
+        )
+
+
+def print_artifact(artifact: Artifact) -> None:
+    """`ringkas inspect`."""
+    manifest, spec = artifact.manifest, artifact.manifest.encoding
+    report = artifact.parity()
+    parity = "not verified yet"
+    if report is not None:
+        parity = (
+            f"{_verdict(report['passed'])}: cosine min {report['cosine_min']:.6f} ({report['reference']})"
+        )
+    rows = {
+        "name": f"{manifest.name}, {manifest.target} ({manifest.engine})",
+        "source": f"{manifest.source.model} {manifest.source.revision or ''}".strip(),
+        "licence": manifest.source.licence or "not stated",
+        "languages": ", ".join(manifest.languages) or "those of the source",
+        "vectors": f"{spec.dimension} dimensions, {'+'.join(spec.pooling.modes)} pooling"
+        + (", normalised" if spec.normalize else ""),
+        "longest text": f"{spec.max_length} tokens",
+        "prompts": ", ".join(spec.prompts) or "none",
+        "size": f"{megabytes(artifact.size)} in {len(manifest.files)} files",
+        "scheme": ", ".join(f"{key} {value}" for key, value in manifest.scheme.items()),
+        "parity": parity,
+    }
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for key, value in rows.items():
+        table.add_row(key, value)
+    _print(table)
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """`ringkas doctor`."""
+    features = " ".join(diagnosis.cpu_features) or "features unknown"
+    print(f"{diagnosis.machine}, {diagnosis.cores} cores ({features})")
+    if diagnosis.providers:
+        print("ONNX Runtime providers: " + ", ".join(diagnosis.providers))
+    table = _table("what", "here", "install with")
+    for part in diagnosis.parts:
+        versions = ", ".join(f"{name} {version}" for name, version in part.versions.items())
+        table.add_row(
+            part.purpose, versions or "yes" if part.ready else "no", "" if part.ready else part.install
+        )
+    _print(table)
+
+
+def megabytes(size: int) -> str:
+    """Bytes as decimal megabytes."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def _cosine(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
+
+
+def _verdict(passed: bool) -> str:
+    return "holds" if passed else "FALLS SHORT"
+
+
+def _table(first: str, *others: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right", overflow="fold")
+    return table
+
+
+def _print(table: Table) -> None:
+    # As wide as it needs in a pipe or a log, where there is no terminal to fit.
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)

@@ -1,0 +1,248 @@
+"""Fixtures: the demo artifacts, tiny tokenizers made in memory, random checkpoints, the shared data."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from ringkas import texts
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SIB200 = ("en", "zh", "ko", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`full` and `hub` tests run only when they are asked for by `-m`."""
+    chosen = config.getoption("-m") or ""
+    reasons = {
+        "full": "a long run: make verify-full",
+        "hub": "needs a model hub, and none is tried by default: make verify-hub",
+    }
+    for item in items:
+        for mark, reason in reasons.items():
+            if item.get_closest_marker(mark) and mark not in chosen:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared test data: real vocabularies and parallel sentences."""
+    folder = Path(os.environ.get("RINGKAS_SHARED", REPOSITORY.parent / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip("no shared data: set RINGKAS_SHARED to a folder that has data/xlmr and data/sib200")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sib200(shared: Path) -> Callable[[str], list[str]]:
+    """The 1,004 sentences of a language, line n the same in each."""
+    return lambda language: (shared / "sib200" / f"{language}.txt").read_text("utf-8").splitlines()
+
+
+@pytest.fixture(scope="session")
+def xlmr_tokenizer(shared: Path) -> dict[str, Any]:
+    """The real XLM-R Unigram tokenizer, 250,002 pieces."""
+    return _gunzip(shared / "xlmr" / "tokenizer.json.gz")
+
+
+@pytest.fixture(scope="session")
+def gemma_tokenizer(shared: Path) -> dict[str, Any]:
+    """A real Gemma byte-fallback BPE, 262,144 tokens."""
+    return _gunzip(shared / "gemma" / "tokenizer.json.gz")
+
+
+@pytest.fixture(scope="session")
+def demo_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`dist` with every basic target of the demo checkpoint. Read only: tests that damage one copy it."""
+    from ringkas import build_all, open_checkpoint
+
+    out = tmp_path_factory.mktemp("demo") / "dist"
+    built = build_all(open_checkpoint("demo"), ["pytorch-fp32", "onnx-fp32", "onnx-fp16"], out)
+    assert all(one.report.passed for one in built)
+    return out
+
+
+@pytest.fixture
+def artifact_copy(demo_artifacts: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a demo artifact that a test may damage."""
+
+    def copy(target: str) -> Path:
+        return Path(shutil.copytree(demo_artifacts / target, tmp_path / target))
+
+    return copy
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A randomly initialised checkpoint: a transformers configuration and the files around it."""
+
+    config: dict[str, Any]
+    tokenizer: dict[str, Any]
+    pad_token: str = "<pad>"
+    max_length: int = 512
+    pooling: dict[str, Any] = field(default_factory=lambda: {"pooling_mode_mean_tokens": True})
+    normalize: bool = True
+    prompts: dict[str, str] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint() -> Callable[[Path, Shape], Path]:
+    """Writes a sentence-transformers folder of a `Shape`, with random weights for a fixed seed."""
+    return _make_checkpoint
+
+
+@pytest.fixture(scope="session")
+def tiny_unigram() -> dict[str, Any]:
+    """An XLM-R-like Unigram tokenizer of some 300 pieces, for clones without shared data."""
+    words = sorted({word for lines in texts.calibration().values() for line in lines for word in line.split()})
+    letters = sorted({letter for word in words for letter in word})
+    vocabulary: list[tuple[str, float]] = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    vocabulary += [("▁", -3.0)] + [("▁" + word, -8.0 - i / 1000) for i, word in enumerate(words[::10])]
+    vocabulary += [(letter, -12.0) for letter in letters if letter != "▁"]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=3, byte_fallback=False))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return json.loads(tokenizer.to_str())
+
+
+def bert_shape(tokenizer: dict[str, Any], **overrides: Any) -> Shape:
+    """multilingual-e5-small's shape but for its depth: BertModel, 384 wide."""
+    config = {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "hidden_size": 384,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "vocab_size": vocabulary_size(tokenizer),
+        "pad_token_id": 0,
+        "hidden_act": "gelu",
+    }
+    return Shape(config | overrides, tokenizer)
+
+
+def xlmr_shape(tokenizer: dict[str, Any], **overrides: Any) -> Shape:
+    """XLM-R-base's shape but for its depth: positions start at pad_token_id + 1."""
+    config = {
+        "architectures": ["XLMRobertaModel"],
+        "model_type": "xlm-roberta",
+        "hidden_size": 768,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 514,
+        "type_vocab_size": 1,
+        "vocab_size": vocabulary_size(tokenizer),
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "layer_norm_eps": 1e-5,
+        "hidden_act": "gelu",
+    }
+    return Shape(config | overrides, tokenizer)
+
+
+def modernbert_shape(tokenizer: dict[str, Any], **overrides: Any) -> Shape:
+    """A small ModernBERT with both kinds of attention: every third layer global, the rest 128 tokens wide."""
+    config = {
+        "architectures": ["ModernBertModel"],
+        "model_type": "modernbert",
+        "hidden_size": 256,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 384,
+        "max_position_embeddings": 1024,
+        "local_attention": 128,
+        "global_attn_every_n_layers": 3,
+        "vocab_size": vocabulary_size(tokenizer),
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 1,
+        "cls_token_id": 2,
+        "sep_token_id": 1,
+    }
+    return Shape(config | overrides, tokenizer)
+
+
+def vocabulary_size(tokenizer: dict[str, Any]) -> int:
+    added = [token["id"] for token in tokenizer["added_tokens"]]
+    return max(len(tokenizer["model"]["vocab"]), *(1 + id for id in added))
+
+
+@pytest.fixture(scope="session")
+def shapes() -> dict[str, Callable[..., Shape]]:
+    """The shape of each family, by `model_type`; each takes a tokenizer and overrides of the config."""
+    return {"bert": bert_shape, "xlm-roberta": xlmr_shape, "modernbert": modernbert_shape}
+
+
+def _make_checkpoint(folder: Path, shape: Shape) -> Path:
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(20240607)
+    folder.mkdir(parents=True)
+    own = dict(shape.config)
+    config = AutoConfig.for_model(own.pop("model_type"), **own)
+    model = AutoModel.from_config(config).eval()
+    with torch.no_grad():
+        # As initialised, LayerNorms are the identity and biases zero: a swap of two would go unseen.
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            elif "position" in name:
+                parameter.mul_(5)
+    model.save_pretrained(folder)
+    _write(folder / "config.json", shape.config)
+    _write(folder / "tokenizer.json", shape.tokenizer)
+    _write(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": shape.max_length,
+            "pad_token": shape.pad_token,
+        },
+    )
+    kinds = ["Transformer", "Pooling"] + (["Normalize"] if shape.normalize else [])
+    _write(
+        folder / "modules.json",
+        [
+            {
+                "idx": index,
+                "name": str(index),
+                "path": "" if index == 0 else f"{index}_{kind}",
+                "type": f"sentence_transformers.models.{kind}",
+            }
+            for index, kind in enumerate(kinds)
+        ],
+    )
+    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": config.hidden_size} | shape.pooling)
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": shape.max_length, "do_lower_case": False})
+    _write(folder / "config_sentence_transformers.json", {"prompts": shape.prompts})
+    return folder
+
+
+def _write(file: Path, value: Any) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+
+
+def _gunzip(file: Path) -> dict[str, Any]:
+    with gzip.open(file, "rt", encoding="utf-8") as stream:
+        tokenizer: dict[str, Any] = json.load(stream)
+    return tokenizer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ringkas.artifact import PARITY_FILE, Artifact, Manifest, Source, open_artifact, seal
 from ringkas.checkpoint import Checkpoint, open_checkpoint
-from ringkas.errors import ArtifactError, TargetError
+from ringkas.errors import ArtifactError, TargetError, require
 from ringkas.export import onnx_graph, pytorch_folder
 from ringkas.export.layout import write_layout
 from ringkas.export.model_card import model_card
@@ -51,6 +51,11 @@ def _write_pytorch(checkpoint: Checkpoint, target: Target, folder: Path) -> Writ
 
 # By the engine that will run the artifact.
 WRITERS: Mapping[str, Writer] = {"onnxruntime": _write_onnx, "pytorch": _write_pytorch}
+# The extra, and the modules of it, that converting for an engine needs: asked for before any work is done.
+NEEDED: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "onnxruntime": ("export", ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime")),
+    "pytorch": ("export", ("torch", "transformers", "safetensors")),
+}
 
 
 def build(
@@ -98,6 +103,8 @@ def build_all(
     chosen = [target(name) for name in dict.fromkeys(targets)]
     if not chosen:
         raise TargetError("no target is named", fix="Name one, for example: --target onnx-fp32")
+    for extra, modules in {one.engine: NEEDED[one.engine] for one in chosen}.values():
+        require(extra, *modules)
     out = Path(out)
     if not overwrite:
         _refuse_existing(out / target.name for target in chosen)

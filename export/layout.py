@@ -9,17 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ringkas.checkpoint import WEIGHTS, Checkpoint
-from ringkas.spec import POOLING_MODES
+from ringkas.spec import LEGACY_POOLING_KEYS
 from ringkas.tokens import TOKENIZER_FILE
 
-_POOLING_KEYS = {
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
-    "mean": "pooling_mode_mean_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # Classes that only transformers 5 knows; every version knows the general one.
 _GENERAL_CLASS = "PreTrainedTokenizerFast"
@@ -64,7 +56,7 @@ def _write_modules(checkpoint: Checkpoint, folder: Path) -> None:
     ]
     _write(folder / "modules.json", modules)
     pooling: dict[str, Any] = {"word_embedding_dimension": checkpoint.config["hidden_size"]}
-    pooling |= {_POOLING_KEYS[mode]: mode in spec.pooling.modes for mode in POOLING_MODES}
+    pooling |= {key: mode in spec.pooling.modes for mode, key in LEGACY_POOLING_KEYS.items()}
     pooling["include_prompt"] = spec.pooling.include_prompt
     _write(folder / "1_Pooling" / "config.json", pooling)
     for index, layer in enumerate(checkpoint.dense, 2):

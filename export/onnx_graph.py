@@ -12,12 +12,10 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ringkas.checkpoint import Checkpoint
-from ringkas.errors import MissingExtra
 from ringkas.runtimes.ort import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT
 
 if TYPE_CHECKING:
@@ -30,8 +28,6 @@ EXTERNAL_DATA_FILE = "model.onnx_data"
 # A protobuf message ends at 2 GiB; the graph around the weights needs some of that.
 EXTERNAL_DATA_FROM = 2**31 - 2**27
 
-_NEEDED = {"torch": "export", "onnx": "export", "onnx_ir": "export", "onnxscript": "export"}
-
 
 def write_graph(checkpoint: Checkpoint, precision: str, folder: Path) -> str:
     """Writes the graph of `checkpoint` into `folder` and returns its name there.
@@ -42,12 +38,8 @@ def write_graph(checkpoint: Checkpoint, precision: str, folder: Path) -> str:
             accumulates in float32 by the operator's definition, pooling and normalisation are float32.
 
     Raises:
-        MissingExtra: the export extra is not installed.
         CheckpointError: the weights cannot be loaded.
     """
-    for package, extra in _NEEDED.items():
-        if find_spec(package) is None:
-            raise MissingExtra(package, extra)
     import onnx
     import onnx_ir
     import torch

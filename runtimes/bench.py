@@ -77,10 +77,10 @@ def _texts(artifact: Artifact) -> tuple[str, ...]:
 def _row(measured: Measured, artifact: Artifact | None) -> BenchRow:
     if artifact is None:
         return BenchRow(measured)
-    report = artifact.parity() or {}
-    return BenchRow(
-        measured, artifact.size, report.get("passed"), report.get("cosine_min"), report.get("cosine_mean")
-    )
+    report = artifact.parity()
+    if report is None:
+        return BenchRow(measured, artifact.size)
+    return BenchRow(measured, artifact.size, report.passed, report.cosine_min, report.cosine_mean)
 
 
 def _name(artifact: Artifact, all_of_them: Sequence[Artifact]) -> str:

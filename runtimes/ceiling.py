@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import time
-from importlib.util import find_spec
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from ringkas.errors import MissingExtra
+from ringkas.errors import require
 
 # Large enough that the product runs at the peak, small enough to stay in the caches.
 _ROWS, _INNER, _COLUMNS = 512, 1024, 1024
@@ -34,9 +33,8 @@ def measure_ceiling(threads: int | None = None, seconds: float = 1.0) -> Ceiling
     Raises:
         MissingExtra: onnx, which makes the two graphs, or onnxruntime is not installed.
     """
-    for package, extra in (("onnx", "export"), ("onnxruntime", "onnx")):
-        if find_spec(package) is None:
-            raise MissingExtra(package, extra)
+    require("onnx", "onnxruntime")
+    require("export", "onnx")
     threads = threads or os.cpu_count() or 1
     rng = np.random.default_rng(0)
     fp32 = {

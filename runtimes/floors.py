@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from ringkas.errors import ArtifactError
+
 
 class Floor(msgspec.Struct, frozen=True):
     """Lowest accepted: cosine of any text, mean cosine of a language, share of top-10 neighbours kept."""
@@ -29,3 +31,16 @@ FLOORS: Mapping[str, Floor] = {
     "5bit": Floor(0.98, 0.985),
     "4bit": Floor(0.95, 0.965, 0.80),
 }
+
+
+def floor_of(precision: str) -> Floor:
+    """The floor of a manifest's precision.
+
+    Raises:
+        ArtifactError: this version knows no such precision.
+    """
+    if precision not in FLOORS:
+        raise ArtifactError(
+            f"there is no floor for the precision {precision!r}", fix="Run: pip install --upgrade ringkas"
+        )
+    return FLOORS[precision]

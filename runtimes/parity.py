@@ -212,6 +212,7 @@ def _similarities(vectors: Vectors) -> Floats:
 
 
 def _ranks(values: Floats) -> Floats:
-    ranks = np.empty(len(values))
-    ranks[values.argsort(kind="stable")] = np.arange(len(values))
-    return ranks
+    """Ranks from 0; equal values share the mean of theirs."""
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts + 1) / 2)[index])

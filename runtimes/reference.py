@@ -7,7 +7,7 @@ always float32. Pooling follows sentence-transformers; a test holds it equal to 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,6 @@ from torch import Tensor, nn
 from ringkas.checkpoint import WEIGHTS, Checkpoint, Dense
 from ringkas.errors import CheckpointError, MissingExtra
 from ringkas.spec import EncodingSpec
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # The smallest number of tokens or norm that is divided by, as in sentence-transformers and F.normalize.
 _MIN_COUNT, _MIN_NORM = 1e-9, 1e-12
@@ -35,13 +32,16 @@ class Reference(nn.Module):
     def __init__(self, encoder: nn.Module, spec: EncodingSpec, dense: nn.Module | None = None) -> None:
         super().__init__()
         self.encoder = encoder
+        self.dtype = next(encoder.parameters()).dtype
+        self.family = spec.family
         self.modes = spec.pooling.modes
         self.dense = dense or nn.Identity()
         self.normalize = spec.normalize
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Integers (batch, sequence) to float32 (batch, sequence, hidden) and (batch, dimension)."""
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+        inputs = ENCODER_INPUTS[self.family](input_ids, attention_mask, self.dtype)
+        hidden = self.encoder(**inputs).last_hidden_state.float()
         pooled = [POOLERS[mode](hidden, attention_mask) for mode in self.modes]
         vectors = self.dense(torch.cat(pooled, dim=-1))
         if self.normalize:
@@ -49,6 +49,31 @@ class Reference(nn.Module):
             norm = torch.sqrt((vectors * vectors).sum(dim=-1, keepdim=True))
             vectors = vectors / norm.clamp(min=_MIN_NORM)
         return hidden, vectors
+
+
+def _bert_inputs(input_ids: Tensor, attention_mask: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    return _xlmr_inputs(input_ids, attention_mask, dtype) | {
+        "token_type_ids": torch.zeros_like(input_ids),
+        "position_ids": torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0),
+    }
+
+
+def _xlmr_inputs(input_ids: Tensor, attention_mask: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    # What transformers makes of a mask of two axes traces to twenty operators; this is three.
+    added = (1.0 - attention_mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
+    return {"input_ids": input_ids, "attention_mask": added}
+
+
+def _modernbert_inputs(input_ids: Tensor, attention_mask: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    return {"input_ids": input_ids, "attention_mask": attention_mask}  # it makes a mask for each window
+
+
+# What each family's encoder is called with: the same numbers as it would make itself, in fewer operators.
+ENCODER_INPUTS: dict[str, Callable[[Tensor, Tensor, torch.dtype], dict[str, Tensor]]] = {
+    "bert": _bert_inputs,
+    "xlm-roberta": _xlmr_inputs,
+    "modernbert": _modernbert_inputs,
+}
 
 
 def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -113,7 +138,7 @@ def load_reference(
         from transformers.utils import logging as transformers_logging
     except ModuleNotFoundError:
         raise MissingExtra("transformers", "pytorch") from None
-    _check_headers(checkpoint.path)
+    _check_headers(checkpoint)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -127,18 +152,18 @@ def load_reference(
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported below, by name
             **_WITHOUT_POOLER.get(checkpoint.family.name, {}),
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"the weights of {checkpoint.path} cannot be loaded", why=_first_line(error)
         ) from None
-    missing = sorted(info["missing_keys"])
-    if missing or info["mismatched_keys"]:
+    unfit = sorted({*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])})
+    if unfit:
         raise CheckpointError(
             f"the weights of {checkpoint.path} do not fit its config.json",
-            why=f"{len(missing)} tensors are missing ({', '.join(missing[:3])}), "
-            f"{len(info['mismatched_keys'])} differ in shape",
+            why=f"tensors that are missing or differ in shape: {', '.join(unfit[:3])}, {len(unfit)} in all",
         )
     dense = nn.Sequential(*(_dense_layer(checkpoint, layer) for layer in checkpoint.dense))
     return Reference(encoder, checkpoint.spec, dense if len(dense) else None).eval()
@@ -168,11 +193,12 @@ def _dense_layer(checkpoint: Checkpoint, layer: Dense) -> nn.Module:
     return nn.Sequential(linear, nn.Tanh()) if layer.activation == "tanh" else linear
 
 
-def _check_headers(path: Path) -> None:
+def _check_headers(checkpoint: Checkpoint) -> None:
     """Opens every safetensors file once: a truncated one is named before transformers gets to it."""
     from safetensors import SafetensorError, safe_open
 
-    for file in [*path.glob("*.safetensors"), *path.glob("[0-9]_*/*.safetensors")]:
+    files = list(checkpoint.path.glob("*.safetensors"))
+    for file in [*files, *(checkpoint.path / layer.folder / WEIGHTS for layer in checkpoint.dense)]:
         try:
             with safe_open(file, framework="pt"):
                 pass

@@ -23,12 +23,17 @@ def truncate(
     Raises:
         TargetError: there are not that many.
     """
-    if not 1 <= dimensions <= vectors.shape[1]:
-        raise TargetError(f"dimensions={dimensions} is not between 1 and the model's {vectors.shape[1]}")
+    check_dimensions(dimensions, vectors.shape[1])
     cut = vectors[:, :dimensions]
     if normalize:
         cut = cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
     return np.ascontiguousarray(cut, dtype=np.float32)
+
+
+def check_dimensions(dimensions: int, full: int) -> None:
+    """Raises `TargetError` unless `dimensions` of the `full` number can be kept."""
+    if not 1 <= dimensions <= full:
+        raise TargetError(f"dimensions={dimensions} is not between 1 and the model's {full}")
 
 
 def quantize(vectors: npt.NDArray[np.float32], precision: str, ranges: Array | None = None) -> Array:
@@ -48,16 +53,20 @@ def quantize(vectors: npt.NDArray[np.float32], precision: str, ranges: Array | N
         return packed if precision == "ubinary" else (packed.astype(np.int16) - 128).astype(np.int8)
     if precision not in PRECISIONS:
         raise TargetError(f"there is no precision {precision!r}", fix="Choose from: " + ", ".join(PRECISIONS))
+    kind: type[np.integer[Any]] = np.uint8 if precision == "uint8" else np.int8
+    if len(vectors) == 0:
+        return np.empty(vectors.shape, dtype=kind)
     if ranges is None:
-        if len(vectors) < 2:
+        if len(vectors) == 1:
             raise TargetError(
                 f"{precision} needs the range of each dimension",
-                why="it cannot be read from fewer than two vectors",
+                why="it cannot be read from one vector",
                 fix="Pass ranges=(lowest, highest) measured on a corpus",
             )
         ranges = np.stack([vectors.min(axis=0), vectors.max(axis=0)])
     lowest, highest = np.asarray(ranges[0]), np.asarray(ranges[1])
-    steps = np.maximum((highest - lowest) / _LEVELS, np.finfo(np.float32).tiny)
-    levels = np.clip((vectors - lowest) / steps, 0, _LEVELS)
-    output: Array = levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)
+    steps = (highest - lowest) / _LEVELS
+    steps = np.where(steps == 0, 1.0, steps)
+    levels = np.clip(np.floor((vectors - lowest) / steps), 0, _LEVELS)
+    output: Array = (levels if precision == "uint8" else levels - 128).astype(kind)
     return output

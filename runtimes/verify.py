@@ -17,7 +17,7 @@ from ringkas.errors import TextError
 from ringkas.files import write_json
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
-from ringkas.runtimes.floors import FLOORS
+from ringkas.runtimes.floors import floor_of
 from ringkas.runtimes.parity import ParityReport, Sample, Subject, judge
 from ringkas.runtimes.probe import Probe, load_probe, make_probe
 from ringkas.version import __version__
@@ -57,8 +57,13 @@ def verify(
     """
     opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
     opened.check_files()
-    own = {Path(file).name: text_sets.read_texts(Path(file)) for file in texts}
-    _check_own_texts(own, reference)
+    own = _own_texts([Path(file) for file in texts])
+    if own and reference is None:
+        raise TextError(
+            "--texts needs --reference",
+            why="the artifact holds the reference's vectors for the built-in texts only",
+            fix="Add --reference MODEL",
+        )
     if reference is None:
         probe = load_probe(opened.path)
     else:
@@ -70,7 +75,10 @@ def verify(
     ):
         report = compare(opened, encoder, probe)
     if record:
-        write_json(opened.path / PARITY_FILE, report)
+        try:
+            write_json(opened.path / PARITY_FILE, report)
+        except OSError as error:  # a read-only medium: the result is as good, only nobody will find it later
+            progress.say(f"{PARITY_FILE} could not be written ({error.strerror}); the result stands")
     return report
 
 
@@ -104,7 +112,7 @@ def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:
     ]
     manifest = artifact.manifest
     subject = Subject(
-        manifest.target, manifest.engine, probe.reference, FLOORS[manifest.precision], tool_versions()
+        manifest.target, manifest.engine, probe.reference, floor_of(manifest.precision), tool_versions()
     )
     return judge(subject, samples, probe.vectors, encoder.encode_ids(token_ids), skipped)
 
@@ -127,14 +135,15 @@ def _covered(probe: Probe, kept: npt.NDArray[np.int64] | None) -> list[int]:
     return [row for row, tokens in enumerate(probe.token_ids) if ids.issuperset(tokens)]
 
 
-def _check_own_texts(own: Mapping[str, list[str]], reference: str | Path | None) -> None:
-    if own and reference is None:
-        raise TextError(
-            "--texts needs --reference",
-            why="the artifact holds the reference's vectors for the built-in texts only",
-            fix="Add --reference MODEL",
-        )
-    for name, lines in own.items():
+def _own_texts(files: Iterable[Path]) -> dict[str, list[str]]:
+    """The texts of each file, under its bare name; a name that is taken gets a number."""
+    own: dict[str, list[str]] = {}
+    for file in files:
+        lines = text_sets.check_texts(text_sets.read_texts(file))
         if not lines:
-            raise TextError(f"{name} holds no text", why="zero texts prove nothing")
-        text_sets.check_texts(lines)
+            raise TextError(f"{file} holds no text", why="zero texts prove nothing")
+        name, number = file.name, 2
+        while name in own or name in (*text_sets.LANGUAGES, text_sets.UNDETERMINED):
+            name, number = f"{file.name} ({number})", number + 1
+        own[name] = lines
+    return own

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ringkas.checkpoint import KEPT_IDS_FILE
 from ringkas.errors import ArtifactError
 from ringkas.files import is_inside, sha256, write_json
 from ringkas.spec import EncodingSpec
@@ -21,7 +22,6 @@ from ringkas.spec import EncodingSpec
 FORMAT_VERSION = 1
 MANIFEST_FILE = "ringkas.json"
 PARITY_FILE = "parity.json"
-KEPT_IDS_FILE = "vocabulary/kept_ids.npy"
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +61,18 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tools: dict[str, str] = {}
 
 
+class RecordedParity(msgspec.Struct, frozen=True):
+    """What `parity.json` must say; the full report has more (runtimes/parity.py)."""
+
+    passed: bool
+    failures: tuple[str, ...]
+    reference: str
+    cosine_min: float
+    cosine_mean: float
+    top10_overlap: float
+    spearman: float
+
+
 @dataclass(frozen=True)
 class Artifact:
     """An artifact folder whose manifest was read and whose files are all there, at the size stated."""
@@ -77,22 +89,23 @@ class Artifact:
         """Bytes of all files, tokenizer included."""
         return sum(entry.size for entry in self.manifest.files.values())
 
-    def parity(self) -> dict[str, Any] | None:
-        """The newest parity report, or None before the first."""
+    def parity(self) -> RecordedParity | None:
+        """The newest parity report, or None before the first.
+
+        Raises:
+            ArtifactError: it cannot be read.
+        """
         file = self.path / PARITY_FILE
         if not file.is_file():
             return None
         try:
-            report = msgspec.json.decode(file.read_bytes())
-        except msgspec.DecodeError as error:
+            return msgspec.json.decode(file.read_bytes(), type=RecordedParity)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ArtifactError(
-                f"{file} cannot be read", why=str(error), fix=f"Write it anew: ringkas verify {self.path}"
+                f"{file} is not a parity report",
+                why=str(error),
+                fix=f"Write it anew: ringkas verify {self.path}",
             ) from None
-        if not isinstance(report, dict) or not isinstance(report.get("passed"), bool):
-            raise ArtifactError(
-                f"{file} is not a parity report", fix=f"Write it anew: ringkas verify {self.path}"
-            )
-        return report
 
     def kept_ids(self) -> npt.NDArray[np.int64] | None:
         """For a pruned vocabulary, the old id of each new id; None for a full one."""
@@ -100,7 +113,7 @@ class Artifact:
             return None
         try:
             ids: npt.NDArray[np.int64] = np.load(self.path / KEPT_IDS_FILE, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise ArtifactError(
                 f"{self.path / KEPT_IDS_FILE} cannot be read", why=str(error), fix=_REBUILD
             ) from None
@@ -177,7 +190,7 @@ def _read_manifest(path: Path) -> Manifest:
                 fix="Run: pip install --upgrade ringkas",
             )
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{file} is not a valid manifest", why=str(error), fix=_REBUILD) from None
     _inside(path, manifest.model_file)
     return manifest

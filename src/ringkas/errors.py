@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 
 class RingkasError(Exception):
     """Bad input or usage: the command line prints it as one line and exits with status 2."""
@@ -37,6 +39,13 @@ class MissingExtra(RingkasError):
             why=f"this needs the extra [{extra}]",
             fix=f"Run: pip install 'ringkas[{extra}]'",
         )
+
+
+def require(extra: str, *modules: str) -> None:
+    """Raises `MissingExtra` for the first of `modules` that is not installed."""
+    for module in modules:
+        if find_spec(module) is None:
+            raise MissingExtra(module.replace("_", "-"), extra)
 
 
 def _sentence(text: str) -> str:

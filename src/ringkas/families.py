@@ -19,7 +19,10 @@ class Family:
 
     def position_offset(self, config: Mapping[str, Any]) -> int:
         """The first position id of a text: rows before it in the position table are never used by text."""
-        return int(config.get("pad_token_id", 1)) + 1 if self.offset_positions else 0
+        if not self.offset_positions:
+            return 0
+        pad_id = config.get("pad_token_id")
+        return (1 if pad_id is None else int(pad_id)) + 1
 
     def max_positions(self, config: Mapping[str, Any]) -> int:
         """The longest sequence, in tokens, that the position table (or rotary range) allows."""
@@ -41,11 +44,12 @@ def family_of(config: Mapping[str, Any]) -> Family:
         CheckpointError: the model type is absent or not supported.
     """
     model_type = config.get("model_type")
-    if model_type in FAMILIES:
-        return FAMILIES[str(model_type)]
-    named = config.get("architectures") or [model_type or "none named"]
+    if isinstance(model_type, str) and model_type in FAMILIES:
+        return FAMILIES[model_type]
+    named = config.get("architectures") or model_type or "none named"
+    architecture = named[0] if isinstance(named, list) and named else named
     raise CheckpointError(
-        f"the architecture {named[0]} (model_type {model_type!r}) is not supported",
+        f"the architecture {architecture} (model_type {model_type!r}) is not supported",
         why="each family is converted by rules that were checked for it",
         fix="Supported model types: " + ", ".join(sorted(FAMILIES)),
     )
@@ -95,10 +99,10 @@ KNOWN: Mapping[str, Known] = {
     "sea-lion-e5-embedding-600m": Known(SEA_LION_PROMPTS, SEA_LION_LANGUAGES),
     "sea-lion-modernbert-embedding-300m": Known(SEA_LION_PROMPTS, SEA_LION_LANGUAGES),
     "sea-lion-modernbert-embedding-600m": Known(SEA_LION_PROMPTS, SEA_LION_LANGUAGES),
-    "demo": Known(languages=("en",), licence="apache-2.0"),
 }
+DEMO_FACTS = Known(languages=("en",), licence="apache-2.0")
 
 
 def known(source: str) -> Known:
-    """The table's entry for a hub id, a folder or `demo`; an empty one when there is none."""
-    return KNOWN.get(source.rstrip("/").rsplit("/", 1)[-1].lower(), Known())
+    """The table's entry for a hub id or a folder's name; an empty one when there is none."""
+    return KNOWN.get(source.rsplit("/", 1)[-1].lower(), Known())

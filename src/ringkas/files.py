@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,33 +42,52 @@ def staged_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
     An earlier folder stays as it is until that rename. What a killed run left behind is swept first.
 
     Raises:
-        ArtifactError: `place` exists and `overwrite` is false, or cannot be written.
+        ArtifactError: `place` exists and `overwrite` is false, is not a folder, or cannot be written.
     """
     previous = place.with_name(f".{place.name}.previous")
-    partial = place.with_name(f".{place.name}.partial-{os.getpid()}")
+    partial = place.with_name(f".{place.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _sweep(place, previous)
+        if place.is_symlink() or place.is_file():
+            raise ArtifactError(
+                f"{place} is not a folder of its own", fix="Remove it, or choose another folder"
+            )
         if place.exists() and not overwrite:
             raise ArtifactError(f"{place} exists", fix="Add --overwrite, or choose another folder")
+        _active.add(partial)
         partial.mkdir()
         yield partial
-        if place.exists():
-            place.rename(previous)
-        partial.rename(place)
-        shutil.rmtree(previous, ignore_errors=True)
+        _swap(partial, place, previous)
     except OSError as error:
         raise ArtifactError(
             f"cannot write {place}", why=error.strerror or str(error), fix="Nothing was left half-written"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        _active.discard(partial)
 
 
 def sha256(file: Path) -> str:
     """The SHA-256 of a file, in hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# The folders that this process is writing: its own number on any other is a killed namesake's.
+_active: set[Path] = set()
+
+
+def _swap(partial: Path, place: Path, previous: Path) -> None:
+    if place.exists():
+        place.rename(previous)
+    try:
+        partial.rename(place)
+    except OSError:
+        if previous.exists():
+            previous.rename(place)
+        raise
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 def _sweep(place: Path, previous: Path) -> None:
@@ -78,7 +98,8 @@ def _sweep(place: Path, previous: Path) -> None:
         else:
             previous.rename(place)
     for partial in place.parent.glob(f".{place.name}.partial-*"):
-        if not _is_running(partial.name.rsplit("-", 1)[-1]):
+        pid = partial.name.removeprefix(f".{place.name}.partial-").split("-")[0]
+        if partial not in _active and (pid == str(os.getpid()) or not _is_running(pid)):
             shutil.rmtree(partial, ignore_errors=True)
 
 

@@ -7,6 +7,16 @@ import msgspec
 # sentence-transformers' names, in the order in which it concatenates several modes.
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
+# The older form of 1_Pooling/config.json: one boolean a mode.
+LEGACY_POOLING_KEYS = {
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+
 # The prompts that `encode_query` and `encode_document` look for, best first (sentence-transformers' own
 # names, then those of the E5 and SEA-LION families).
 QUERY_PROMPTS = ("query", "Retrieval")

@@ -94,9 +94,7 @@ def print_artifact(artifact: Artifact) -> None:
     report = artifact.parity()
     parity = "not verified yet"
     if report is not None:
-        parity = (
-            f"{_verdict(report['passed'])}: cosine min {report['cosine_min']:.6f} ({report['reference']})"
-        )
+        parity = f"{_verdict(report.passed)}: cosine min {report.cosine_min:.6f} ({report.reference})"
     rows = {
         "name": f"{manifest.name}, {manifest.target} ({manifest.engine})",
         "source": f"{manifest.source.model} {manifest.source.revision or ''}".strip(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -45,8 +45,17 @@ def _text_set(name: str, languages: tuple[str, ...]) -> TextsByLanguage:
     }
 
 
-def check_texts(texts: Sequence[str]) -> None:
-    """Raises `TextError`, naming the position, for whatever cannot be encoded as UTF-8 text."""
+def check_texts(texts: Iterable[str]) -> list[str]:
+    """`texts` as a list.
+
+    Raises:
+        TextError: one, named by its position, is not a string or cannot be written as UTF-8.
+    """
+    if not isinstance(texts, Iterable):
+        raise TextError(
+            f"{type(texts).__name__} is not a list of texts", fix="Pass a string or a list of them"
+        )
+    texts = list(texts)
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise TextError(
@@ -62,6 +71,7 @@ def check_texts(texts: Sequence[str]) -> None:
                 why="it is half of a character and has no UTF-8 form",
                 fix="Decode the source with errors='replace', or drop the character",
             ) from None
+    return texts
 
 
 def read_texts(path: Path) -> list[str]:

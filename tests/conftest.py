@@ -16,6 +16,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from ringkas import texts
 
+# Read when PyTorch is first imported: its idle threads sleep rather than spin. On a shared machine spinning
+# makes everything else, and PyTorch itself, several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SIB200 = ("en", "zh", "ko", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta")
 
@@ -46,6 +50,11 @@ def shared() -> Path:
 def sib200(shared: Path) -> Callable[[str], list[str]]:
     """The 1,004 sentences of a language, line n the same in each."""
     return lambda language: (shared / "sib200" / f"{language}.txt").read_text("utf-8").splitlines()
+
+
+@pytest.fixture(scope="session")
+def sib200_languages() -> tuple[str, ...]:
+    return SIB200
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +96,6 @@ class Shape:
 
     config: dict[str, Any]
     tokenizer: dict[str, Any]
-    pad_token: str = "<pad>"
     max_length: int = 512
     pooling: dict[str, Any] = field(default_factory=lambda: {"pooling_mode_mean_tokens": True})
     normalize: bool = True
@@ -103,7 +111,9 @@ def make_checkpoint() -> Callable[[Path, Shape], Path]:
 @pytest.fixture(scope="session")
 def tiny_unigram() -> dict[str, Any]:
     """An XLM-R-like Unigram tokenizer of some 300 pieces, for clones without shared data."""
-    words = sorted({word for lines in texts.calibration().values() for line in lines for word in line.split()})
+    words = sorted(
+        {word for lines in texts.calibration().values() for line in lines for word in line.split()}
+    )
     letters = sorted({letter for word in words for letter in word})
     vocabulary: list[tuple[str, float]] = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     vocabulary += [("▁", -3.0)] + [("▁" + word, -8.0 - i / 1000) for i, word in enumerate(words[::10])]
@@ -212,11 +222,8 @@ def _make_checkpoint(folder: Path, shape: Shape) -> Path:
     _write(folder / "tokenizer.json", shape.tokenizer)
     _write(
         folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": shape.max_length,
-            "pad_token": shape.pad_token,
-        },
+        {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": shape.max_length}
+        | _special_tokens(shape.tokenizer),
     )
     kinds = ["Transformer", "Pooling"] + (["Normalize"] if shape.normalize else [])
     _write(
@@ -231,10 +238,24 @@ def _make_checkpoint(folder: Path, shape: Shape) -> Path:
             for index, kind in enumerate(kinds)
         ],
     )
-    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": config.hidden_size} | shape.pooling)
+    _write(
+        folder / "1_Pooling" / "config.json", {"word_embedding_dimension": config.hidden_size} | shape.pooling
+    )
     _write(folder / "sentence_bert_config.json", {"max_seq_length": shape.max_length, "do_lower_case": False})
     _write(folder / "config_sentence_transformers.json", {"prompts": shape.prompts})
     return folder
+
+
+def _special_tokens(tokenizer: dict[str, Any]) -> dict[str, str]:
+    roles = {
+        "pad_token": ("<pad>",),
+        "bos_token": ("<s>", "<bos>"),
+        "eos_token": ("</s>", "<eos>"),
+        "unk_token": ("<unk>",),
+        "mask_token": ("<mask>",),
+    }
+    present = {token["content"] for token in tokenizer["added_tokens"] if token["special"]}
+    return {role: name for role, names in roles.items() for name in names if name in present}
 
 
 def _write(file: Path, value: Any) -> None:

@@ -1,0 +1,64 @@
+# Every goal installs what it needs first, into .venv.
+PYTHON ?= python3
+# PyTorch first and by itself, so that nothing later replaces a CPU build by one for CUDA.
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet
+
+.PHONY: install install-dev install-all demo test bench check format verify-full verify-hub clean
+
+install: .venv/.installed
+install-dev: .venv/.installed-dev
+install-all: .venv/.installed-all
+
+.venv/.torch:
+	$(PYTHON) -m venv .venv
+	$(PIP) --upgrade pip
+	$(PIP) "$(TORCH)"
+	touch $@
+
+.venv/.installed: .venv/.torch pyproject.toml
+	$(PIP) --editable ".[export,demo,bench]"
+	touch $@
+
+.venv/.installed-dev: .venv/.torch pyproject.toml
+	$(PIP) --editable ".[dev]"
+	touch $@ .venv/.installed
+
+.venv/.installed-all: .venv/.installed-dev
+	$(PIP) --editable ".[dev]"
+	touch $@
+
+demo: install
+	$(BIN)/ringkas build demo --target pytorch-fp32 --target onnx-fp32 --target onnx-fp16 --out dist --overwrite
+	$(BIN)/ringkas verify dist/onnx-fp32
+	echo "how do I reset my password?" | $(BIN)/ringkas embed dist/onnx-fp32 --output dist/vectors.npy
+	$(BIN)/ringkas bench dist/onnx-fp32 dist/onnx-fp16 --reference demo --rounds 3
+	@echo "The artifacts are in dist/, the vector of one question in dist/vectors.npy."
+
+test: install-dev
+	$(BIN)/python -m pytest
+
+bench: install
+	$(BIN)/ringkas build demo --target onnx-fp32 --target onnx-fp16 --out dist/bench --overwrite
+	$(BIN)/ringkas bench dist/bench/onnx-fp32 dist/bench/onnx-fp16 --reference demo
+
+check: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The long parity runs that `make test` samples: all 1,004 sentences of 12 languages, XLM-R-large's shape.
+verify-full: install-dev
+	$(BIN)/python -m pytest -m full
+
+# Golden values of published checkpoints; needs a connection to a model hub.
+verify-hub: install-dev
+	$(BIN)/python -m pytest -m hub
+
+clean:
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ringkas.artifact import PARITY_FILE, Artifact, Manifest, Source, open_artifact, seal
 from ringkas.checkpoint import Checkpoint, open_checkpoint
@@ -12,6 +14,7 @@ from ringkas.errors import ArtifactError, TargetError, require
 from ringkas.export import onnx_graph, pytorch_folder
 from ringkas.export.layout import write_layout
 from ringkas.export.model_card import model_card
+from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
 from ringkas.files import staged_folder, write_json
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.encoder import load
@@ -58,11 +61,27 @@ NEEDED: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def build(
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build.
+
+    Args:
+        overwrite: replace artifacts that are there.
+        prune: cut the vocabulary first; the artifacts are then compared with the full model.
+    """
+
+    overwrite: bool = False
+    prune: PruneOptions | None = None
+
+
+def build(  # noqa: PLR0913 (the command line's own options)
     model: str | Path,
     target: str,
     out: str | Path,
     *,
+    languages: Sequence[str] = (),
+    corpus: Mapping[str, Sequence[str | Path]] | None = None,
+    max_tokens: int | None = None,
     revision: str | None = None,
     overwrite: bool = False,
     progress: Progress = QUIET,
@@ -73,6 +92,9 @@ def build(
         model: a checkpoint folder, a hub id, or `demo`.
         target: for example `onnx-fp32`.
         out: the folder that gets the artifact.
+        languages: cut the vocabulary to these first, for example ("ko", "en"); none keeps all of it.
+        corpus: files of text by language, which choose the tokens together with the word lists.
+        max_tokens: keep at most so many rows of the vocabulary.
         revision: the hub's branch, tag or commit.
         overwrite: replace an artifact that is there.
 
@@ -80,8 +102,8 @@ def build(
         RingkasError: bad input; nothing is left half-written.
         ArtifactError: the artifact was built, but its parity fell short. It is kept, marked as failed.
     """
-    checkpoint = open_checkpoint(model, revision)
-    built = build_all(checkpoint, [target], out, overwrite=overwrite, progress=progress)[0]
+    options = BuildOptions(overwrite, prune_options(languages, corpus or {}, max_tokens))
+    built = build_all(open_checkpoint(model, revision), [target], out, options, progress)[0]
     if not built.report.passed:
         raise ArtifactError(
             f"{built.artifact.path} was built, but its parity fell short",
@@ -91,31 +113,64 @@ def build(
     return built.artifact
 
 
+def prune_options(
+    languages: Sequence[str], corpus: Mapping[str, Sequence[str | Path]], max_tokens: int | None = None
+) -> PruneOptions | None:
+    """The options of a build's pruning; None when no languages are named.
+
+    Raises:
+        TargetError: there is a corpus or a limit, but no languages.
+    """
+    if languages:
+        corpora = {tag: tuple(Path(file) for file in files) for tag, files in corpus.items()}
+        return PruneOptions(tuple(languages), corpora, max_tokens)
+    if corpus or max_tokens is not None:
+        raise TargetError(
+            "a corpus or a limit of tokens is of use only with languages", fix="Add --languages, or drop it"
+        )
+    return None
+
+
 def build_all(
     checkpoint: Checkpoint,
     targets: Sequence[str],
     out: str | Path,
-    *,
-    overwrite: bool = False,
+    options: BuildOptions | None = None,
     progress: Progress = QUIET,
 ) -> list[Built]:
     """Converts one checkpoint to several targets; the reference is run once for all of them."""
+    options = options or BuildOptions()
     chosen = [target(name) for name in dict.fromkeys(targets)]
     if not chosen:
         raise TargetError("no target is named", fix="Name one, for example: --target onnx-fp32")
     for extra, modules in {one.engine: NEEDED[one.engine] for one in chosen}.values():
         require(extra, *modules)
     out = Path(out)
-    if not overwrite:
+    if not options.overwrite:
         _refuse_existing(out / target.name for target in chosen)
-    with progress.stage(f"encoding the probe set with PyTorch ({checkpoint.name})"):
-        probe = reference_probe(checkpoint, checkpoint.languages)
-    built = []
-    for one in chosen:
-        with staged_folder(out / one.name, overwrite=overwrite) as folder:
-            report = _build_one(checkpoint, one, probe, folder, progress)
-        built.append(Built(open_artifact(out / one.name), report))
+    with _pruned(checkpoint, options.prune, progress) as source:
+        with progress.stage(f"encoding the probe set with PyTorch ({checkpoint.name})"):
+            probe = reference_probe(checkpoint, source.languages)
+        built = []
+        for one in chosen:
+            with staged_folder(out / one.name, overwrite=options.overwrite) as folder:
+                report = _build_one(source, one, probe, folder, progress)
+            built.append(Built(open_artifact(out / one.name), report))
     return built
+
+
+@contextmanager
+def _pruned(checkpoint: Checkpoint, options: PruneOptions | None, progress: Progress) -> Iterator[Checkpoint]:
+    """The checkpoint cut to its languages, in a folder that goes when the build is done; or as it is."""
+    if options is None:
+        yield checkpoint
+        return
+    with TemporaryDirectory(prefix="ringkas-") as folder:
+        pruned = prune_checkpoint(checkpoint, options, Path(folder) / "pruned", progress=progress)
+        yield replace(
+            pruned, source=checkpoint.source, origin=checkpoint.origin, revision=checkpoint.revision,
+            licence=checkpoint.licence,
+        )  # fmt: skip
 
 
 def _build_one(
@@ -135,6 +190,7 @@ def _build_one(
             model_file=written.model_file,
             scheme=dict(written.scheme),
             languages=checkpoint.languages,
+            vocabulary=checkpoint.vocabulary,
             tools=tool_versions(),
         )
         (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")

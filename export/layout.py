@@ -11,6 +11,7 @@ from typing import Any
 from ringkas.checkpoint import WEIGHTS, Checkpoint
 from ringkas.spec import LEGACY_POOLING_KEYS
 from ringkas.tokens import TOKENIZER_FILE
+from ringkas.vocabulary import KEPT_IDS_FILE, VOCABULARY_FILE
 
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # Classes that only transformers 5 knows; every version knows the general one.
@@ -39,6 +40,10 @@ def write_layout(checkpoint: Checkpoint, folder: Path) -> None:
         },
     )
     _write_modules(checkpoint, folder)
+    if checkpoint.vocabulary is not None:
+        for name in (VOCABULARY_FILE, KEPT_IDS_FILE):
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(checkpoint.path / name, folder / name)
 
 
 def _write_modules(checkpoint: Checkpoint, folder: Path) -> None:

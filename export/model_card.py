@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ringkas.artifact import Manifest
 from ringkas.checkpoint import DEMO
+from ringkas.export.vocabulary.certificate import to_markdown
 
 _HUB_NAMES = {DEMO: "sentence-transformers/all-MiniLM-L6-v2"}
 
@@ -64,7 +65,7 @@ vectors = encoder.encode_query(["how to fix a bicycle tyre"])
 Without ringkas:
 
 {usage}
-{_prompts(spec.prompts)}"""
+{_prompts(spec.prompts)}{_vocabulary(manifest)}"""
 
 
 def _front_matter(manifest: Manifest, base: str) -> str:
@@ -77,6 +78,10 @@ def _front_matter(manifest: Manifest, base: str) -> str:
         lines += ["language:", *(f"- {language}" for language in manifest.languages)]
     lines += ["tags:", "- ringkas", f"- {manifest.target}", "---"]
     return "\n".join(lines)
+
+
+def _vocabulary(manifest: Manifest) -> str:
+    return "\n" + to_markdown(manifest.vocabulary) if manifest.vocabulary else ""
 
 
 def _prompts(prompts: dict[str, str]) -> str:

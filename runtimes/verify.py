@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ringkas.runtimes.floors import floor_of
 from ringkas.runtimes.parity import ParityReport, Sample, Subject, judge
 from ringkas.runtimes.probe import Probe, load_probe, make_probe
 from ringkas.version import __version__
+from ringkas.vocabulary import load_kept_ids
 
 # The packages whose versions a report names, when they are installed.
 _TOOLS = (
@@ -88,9 +90,16 @@ def reference_probe(
     own: Mapping[str, list[str]] | None = None,
     threads: int | None = None,
 ) -> Probe:
-    """The probe set of `languages` and the user's `own` texts, encoded by the reference."""
+    """The probe set of `languages` and the user's `own` texts, encoded by the reference.
+
+    Its ids are always those of the full vocabulary, also where the reference itself is pruned.
+    """
     with load_reference_encoder(checkpoint, threads=threads) as encoder:
-        return make_probe(encoder, {**text_sets.probe(languages), **(own or {})}, checkpoint.origin)
+        probe = make_probe(encoder, {**text_sets.probe(languages), **(own or {})}, checkpoint.origin)
+    if checkpoint.vocabulary is None:
+        return probe
+    kept = load_kept_ids(checkpoint.path)
+    return replace(probe, token_ids=tuple(tuple(kept[list(ids)].tolist()) for ids in probe.token_ids))
 
 
 def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
-from ringkas.checkpoint import KEPT_IDS_FILE
 from ringkas.errors import ArtifactError
 from ringkas.files import is_inside, sha256, write_json
 from ringkas.spec import EncodingSpec
+from ringkas.tokens import Ids
+from ringkas.vocabulary import load_kept_ids
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "ringkas.json"
@@ -107,17 +106,11 @@ class Artifact:
                 fix=f"Write it anew: ringkas verify {self.path}",
             ) from None
 
-    def kept_ids(self) -> npt.NDArray[np.int64] | None:
+    def kept_ids(self) -> Ids | None:
         """For a pruned vocabulary, the old id of each new id; None for a full one."""
         if self.manifest.vocabulary is None:
             return None
-        try:
-            ids: npt.NDArray[np.int64] = np.load(self.path / KEPT_IDS_FILE, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ArtifactError(
-                f"{self.path / KEPT_IDS_FILE} cannot be read", why=str(error), fix=_REBUILD
-            ) from None
-        return ids.astype(np.int64)
+        return load_kept_ids(self.path)
 
     def check_files(self) -> None:
         """Compares every file with its checksum.

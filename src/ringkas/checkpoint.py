@@ -19,13 +19,11 @@ from ringkas.families import DEMO_FACTS, FAMILIES, Family, Known, family_of, kno
 from ringkas.files import is_inside
 from ringkas.spec import LEGACY_POOLING_KEYS, POOLING_MODES, EncodingSpec, Pooling
 from ringkas.tokens import TOKENIZER_FILE
+from ringkas.vocabulary import VOCABULARY_FILE
 
 DEMO = "demo"
 WEIGHTS = "model.safetensors"
 SHARDED_WEIGHTS = "model.safetensors.index.json"
-# What `ringkas prune` leaves in the checkpoint that it writes.
-VOCABULARY_FILE = "ringkas_vocabulary.json"
-KEPT_IDS_FILE = "vocabulary/kept_ids.npy"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "README.md", "*.model", "*.npy", "[0-9]_*/*"]

@@ -6,7 +6,7 @@ Progress goes to stderr; with --json, stdout carries one JSON document and nothi
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,27 +62,55 @@ def cli() -> None:
     """
 
 
+_model_options = (
+    click.argument("model"),
+    click.option("--revision", help="The hub's branch, tag or commit."),
+    click.option("--overwrite", is_flag=True, help="Replace what is there."),
+)
+_vocabulary_options = (
+    click.option(
+        "--corpus", "corpora", multiple=True, metavar="LANGUAGE=FILE",
+        help="Text that chooses tokens of a language; plain or .jsonl, also .gz; may be repeated.",
+    ),
+    click.option("--max-tokens", type=click.IntRange(min=1), help="Keep at most so many, the most useful."),
+)  # fmt: skip
+
+
+def _with(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Several click options as one decorator, in the order in which --help lists them."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 @cli.command()
-@click.argument("model")
+@_with(_model_options)
 @click.option("--target", "targets", multiple=True, required=True, help="What to make; may be repeated.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Artifacts land in OUT/TARGET.")
-@click.option("--revision", help="The hub's branch, tag or commit.")
-@click.option("--overwrite", is_flag=True, help="Replace artifacts that are there.")
+@click.option("--languages", metavar="ko,en", help="Cut the vocabulary to these first.")
+@_with(_vocabulary_options)
 @_json_option
-def build(
-    model: str, targets: tuple[str, ...], out: Path, revision: str | None, overwrite: bool, as_json: bool
-) -> None:
+def build(model: str, targets: tuple[str, ...], out: Path, as_json: bool, **options: Any) -> None:
     """Convert MODEL and verify what was made.
 
     Every artifact is compared with the PyTorch reference before it gets its name. One that falls short is
     kept, marked as failed, and the exit status is 1.
+
+    With --languages the vocabulary is cut to what text in them needs, which changes nothing for text whose
+    tokens are all kept; the certificate in ringkas.json says how much text that is.
     """
     from ringkas.checkpoint import open_checkpoint
-    from ringkas.export.build import build_all
+    from ringkas.export.build import BuildOptions, build_all, prune_options
     from ringkas.tables import print_built
 
-    checkpoint = open_checkpoint(model, revision)
-    built = build_all(checkpoint, targets, out, overwrite=overwrite, progress=Progress())
+    languages = options["languages"].split(",") if options["languages"] else []
+    pruning = prune_options(languages, _corpora(options["corpora"]), options["max_tokens"])
+    checkpoint = open_checkpoint(model, options["revision"])
+    built = build_all(checkpoint, targets, out, BuildOptions(options["overwrite"], pruning), Progress())
     if as_json:
         _print_json(
             [
@@ -96,6 +124,41 @@ def build(
         for failure in one.report.failures:
             click.echo(f"{one.artifact.path}: {failure}", err=True)
     _exit_by(all(one.report.passed for one in built))
+
+
+@cli.command()
+@_with(_model_options)
+@click.option("--languages", required=True, metavar="ko,en", help="BCP-47 tags, parted by commas.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
+@_with(_vocabulary_options)
+@click.option("--coverage", type=float, help="Keep at least this share of expected tokens, such as 0.9995.")
+@click.option("--keep-all-characters", is_flag=True, help="Keep single characters of every script.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw rows against expected coverage (a .png).")
+@_json_option
+def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) -> None:
+    """Cut MODEL's vocabulary to LANGUAGES and certify what that changes.
+
+    Text whose tokens are all kept gets the very same vectors. The certificate says, per language, on text
+    that chose nothing, how much text that is. The result is an ordinary checkpoint folder.
+    """
+    from ringkas.checkpoint import open_checkpoint
+    from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
+    from ringkas.tables import print_vocabulary
+
+    asked = PruneOptions(
+        languages=tuple(languages.split(",")),
+        corpora={tag: tuple(files) for tag, files in _corpora(options["corpora"]).items()},
+        max_tokens=options["max_tokens"],
+        coverage=options["coverage"],
+        keep_all_characters=options["keep_all_characters"],
+    )
+    checkpoint = open_checkpoint(model, options["revision"])
+    pruned = prune_checkpoint(checkpoint, asked, out, overwrite=options["overwrite"], progress=Progress())
+    assert pruned.vocabulary is not None
+    if as_json:
+        _print_json(pruned.vocabulary)
+    else:
+        print_vocabulary(pruned.vocabulary)
 
 
 @cli.command()
@@ -239,6 +302,17 @@ def doctor(as_json: bool) -> None:
 def main() -> None:
     """The `ringkas` command."""
     cli()
+
+
+def _corpora(stated: Sequence[str]) -> dict[str, list[Path]]:
+    """`ko=FILE` options, by language."""
+    corpora: dict[str, list[Path]] = {}
+    for one in stated:
+        language, separator, file = one.partition("=")
+        if not (language and separator and file):
+            raise TextError(f"--corpus {one} names no language and file", fix="Write it as ko=FILE")
+        corpora.setdefault(language, []).append(Path(file))
+    return corpora
 
 
 def _exit_by(passed: bool) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -88,6 +88,28 @@ def print_bench(result: BenchResult) -> None:
         )
 
 
+def print_vocabulary(certificate: Mapping[str, Any]) -> None:
+    """The certificate of a pruned vocabulary, one line a language."""
+    rows, parameters = certificate["rows"], certificate["parameters"]
+    print(
+        f"{rows['after']:,.0f} of {rows['before']:,.0f} rows kept, "
+        f"{parameters['after'] / 1e6:.1f} of {parameters['before'] / 1e6:.1f} million parameters"
+    )
+    table = _table("language", "judged on", "texts", "identical", "tokens kept", "new unknown characters")
+    for language, report in certificate["by_language"].items():
+        unknown = report["unknown_characters"]
+        table.add_row(
+            language,
+            report["text"],
+            str(report["texts"]),
+            f"{report['identical']:.1%}",
+            f"{report['tokens_kept']:.2%}",
+            f"{unknown['after'] - unknown['before']:.0f}",
+        )
+    _print(table)
+    print(certificate["theorem"])
+
+
 def print_artifact(artifact: Artifact) -> None:
     """`ringkas inspect`."""
     manifest, spec = artifact.manifest, artifact.manifest.encoding
@@ -108,6 +130,9 @@ def print_artifact(artifact: Artifact) -> None:
         "scheme": ", ".join(f"{key} {value}" for key, value in manifest.scheme.items()),
         "parity": parity,
     }
+    if manifest.vocabulary is not None:
+        kept = manifest.vocabulary["rows"]
+        rows["vocabulary"] = f"{kept['after']:,.0f} of {kept['before']:,.0f} rows"
     table = Table(show_header=False, box=None, pad_edge=False)
     for key, value in rows.items():
         table.add_row(key, value)

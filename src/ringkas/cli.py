@@ -40,6 +40,8 @@ class _Group(click.Group):
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "ringkas"
             line = f"{error.format_message()} See: {command} --help"
+        except BrokenPipeError:
+            raise  # nobody reads on: click ends quietly
         except OSError as error:
             line = f"{error.filename or 'input or output'}: {error.strerror or error}"
         click.echo(f"ringkas: {line}", err=True)
@@ -142,7 +144,8 @@ def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) 
     that chose nothing, how much text that is. The result is an ordinary checkpoint folder.
     """
     from ringkas.checkpoint import open_checkpoint
-    from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
+    from ringkas.export.vocabulary.curve import plot_checkpoint
+    from ringkas.export.vocabulary.prune import PruneOptions, make_plan, prune_checkpoint
     from ringkas.tables import print_vocabulary
 
     asked = PruneOptions(
@@ -153,6 +156,8 @@ def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) 
         keep_all_characters=options["keep_all_characters"],
     )
     checkpoint = open_checkpoint(model, options["revision"])
+    if options["plot"]:
+        plot_checkpoint(make_plan(checkpoint, asked, Progress()), options["plot"])
     pruned = prune_checkpoint(checkpoint, asked, out, overwrite=options["overwrite"], progress=Progress())
     assert pruned.vocabulary is not None
     if as_json:

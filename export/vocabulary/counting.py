@@ -1,0 +1,107 @@
+"""How often each token occurs in a language: from a word list, and from a user's corpus.
+
+A corpus is streamed. Its words are counted first and each distinct one is segmented once, since what stands
+between spaces is segmented on its own.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from ringkas.errors import TextError
+from ringkas.export.vocabulary.pieces import Weights
+from ringkas.export.vocabulary.segment import Segmenter, chunks
+from ringkas.texts import split_corpus
+
+HELD_OUT_LIMIT = 2000  # texts of a corpus that the certificate judges: enough for a share to a tenth of 1%
+
+_LINES_AT_ONCE = 20_000
+_DISTINCT_AT_ONCE = 500_000
+
+
+@dataclass
+class CorpusCounts:
+    """Token counts of the part of a corpus that chooses, and texts of the part that judges."""
+
+    counts: Weights
+    texts: int = 0
+    held_out: list[str] = field(default_factory=list)
+    held_out_texts: int = 0
+
+    @property
+    def tokens(self) -> float:
+        return float(self.counts.sum())
+
+
+def count_corpus(files: Iterable[Path], segmenter: Segmenter, size: int) -> CorpusCounts:
+    """Counts the tokens (of `size` kinds) of the corpus in `files`: plain text, .jsonl, either with .gz.
+
+    Raises:
+        TextError: a file cannot be read, is not UTF-8, or holds no text.
+    """
+    found = CorpusCounts(np.zeros(size))
+    words: Counter[str] = Counter()
+    for file in files:
+        before = found.texts + found.held_out_texts
+        for lines in chunks(read_lines(file), _LINES_AT_ONCE):
+            parts = split_corpus(lines)
+            found.texts += len(parts["select"])
+            found.held_out_texts += len(parts["held_out"])
+            found.held_out += parts["held_out"][: HELD_OUT_LIMIT - len(found.held_out)]
+            words.update(" ".join(parts["select"]).split())
+            if len(words) > _DISTINCT_AT_ONCE:
+                _add(words, segmenter, found.counts)
+        if found.texts + found.held_out_texts == before:
+            raise TextError(f"{file} holds no text", why="a corpus chooses by what it holds")
+    _add(words, segmenter, found.counts)
+    return found
+
+
+def read_lines(file: Path) -> Iterator[str]:
+    """The texts of a corpus file, one at a time; blank lines are skipped.
+
+    Raises:
+        TextError: it cannot be read, is not UTF-8, or a line of .jsonl has no `text`.
+    """
+    names = file.suffixes
+    opener = gzip.open if names[-1:] == [".gz"] else open
+    jsonl = ".jsonl" in names[-2:]
+    try:
+        with opener(file, "rt", encoding="utf-8-sig", newline="\n") as stream:
+            for number, line in enumerate(stream, 1):
+                text = _field(line, file, number) if jsonl else line
+                if text := text.strip():
+                    yield text
+    except UnicodeDecodeError as error:
+        raise TextError(f"{file} is not UTF-8", why=str(error), fix="Convert it with iconv") from None
+    except (OSError, EOFError) as error:
+        raise TextError(f"cannot read {file}", why=str(error)) from None
+
+
+def _field(line: str, file: Path, number: int) -> str:
+    try:
+        text = json.loads(line)["text"] if line.strip() else ""
+    except (ValueError, KeyError, TypeError):
+        text = None
+    if not isinstance(text, str):
+        raise TextError(f"line {number} of {file} holds no text", fix='Each line must be {"text": "..."}')
+    return text
+
+
+def _add(words: Counter[str], segmenter: Segmenter, counts: Weights) -> None:
+    """Adds the tokens of `words` to `counts` and empties `words`."""
+    for chunk in chunks(list(words.items()), _LINES_AT_ONCE):
+        rows = list(segmenter.ids(" " + word for word, _ in chunk))
+        lengths = [len(row) for row in rows]
+        ids = np.fromiter(chain.from_iterable(rows), np.int64, sum(lengths))
+        weights = np.repeat(np.array([count for _, count in chunk], dtype=np.float64), lengths)
+        counts += np.bincount(ids, weights=weights, minlength=len(counts))
+    words.clear()

@@ -1,0 +1,89 @@
+"""A vocabulary as choosing sees it: what each piece spells, in which script, how likely it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkas.errors import MissingExtra
+from ringkas.export.vocabulary.kinds import added_beyond, kind_of, vocabulary_size
+
+Mask = npt.NDArray[np.bool_]
+Weights = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Parallel by token id. `indispensable` are ids that the tokenizer itself needs; `parents` those that a
+    token is built from; `probability` sums to one over all pieces."""
+
+    surfaces: tuple[str, ...]
+    probability: Weights
+    indispensable: frozenset[int]
+    parents: Mapping[int, tuple[int, ...]]
+
+    def __len__(self) -> int:
+        return len(self.surfaces)
+
+    @cached_property
+    def single(self) -> Mask:
+        """Pieces that spell one character (or none)."""
+        return np.array([len(surface) <= 1 for surface in self.surfaces])
+
+    @cached_property
+    def lettered(self) -> Mask:
+        """Pieces that hold a letter or a mark: of some script, unlike digits, punctuation and symbols."""
+        return self._matching(r"[\p{L}\p{M}\uFFFD]", search=True)
+
+    @cached_property
+    def ascii(self) -> Mask:
+        """Pieces of ASCII alone."""
+        return np.array([surface.isascii() for surface in self.surfaces])
+
+    def of_scripts(self, scripts: Sequence[str]) -> Mask:
+        """Lettered pieces whose characters are all of `scripts`, or of no script."""
+        listed = "".join(rf"\p{{sc={script}}}" for script in scripts)
+        return self._matching(rf"[{listed}\p{{sc=Zyyy}}\p{{sc=Zinh}}]+") & self.lettered
+
+    def in_repertoire(self, codec: str) -> Mask:
+        """Pieces that a national character set can spell."""
+        return np.array([_encodable(surface, codec) for surface in self.surfaces])
+
+    def _matching(self, pattern: str, *, search: bool = False) -> Mask:
+        try:
+            import regex
+        except ModuleNotFoundError:
+            raise MissingExtra("regex", "prune") from None
+        compiled = regex.compile(pattern)
+        match = compiled.search if search else compiled.fullmatch
+        return np.array([match(surface) is not None for surface in self.surfaces])
+
+
+def read_pieces(document: Mapping[str, Any]) -> Pieces:
+    """The pieces of a checked `tokenizer.json`, added tokens included."""
+    kind, size = kind_of(document), vocabulary_size(document)
+    surfaces = kind.surfaces(document) + [entry["content"] for entry in added_beyond(document)]
+    special = {int(entry["id"]) for entry in document.get("added_tokens", [])}
+    probability = np.zeros(size)
+    logs = kind.log_probabilities(document)
+    probability[: len(logs)] = np.exp(logs - logs.max())
+    probability[list(special)] = 0.0  # specials have score zero, the highest, and are never chosen by it
+    return Pieces(
+        surfaces=tuple(surfaces),
+        probability=probability / probability.sum(),
+        indispensable=frozenset(kind.indispensable(document) | special),
+        parents=kind.parents(document),
+    )
+
+
+def _encodable(text: str, codec: str) -> bool:
+    try:
+        text.encode(codec)
+    except UnicodeEncodeError:
+        return False
+    return True

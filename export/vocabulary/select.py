@@ -1,0 +1,196 @@
+"""Which tokens to keep: those whose loss would change the most text.
+
+A text changes when one of its tokens is dropped, so the expected loss of a token is how often it occurs in
+each language, added up over the languages. That frequency comes from the language's word list, from the
+user's corpus, and, in a script of the language's own, from the tokenizer's own probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkas.errors import TargetError
+from ringkas.export.vocabulary.counting import CorpusCounts
+from ringkas.export.vocabulary.languages import Language, words_of
+from ringkas.export.vocabulary.pieces import Mask, Pieces, Weights
+from ringkas.export.vocabulary.segment import Segmenter
+from ringkas.export.vocabulary.wordlists import count_words
+
+# The share of expected tokens that is kept when neither a number nor a share is asked for.
+DEFAULT_COVERAGE = 0.9995
+
+# How much of a language's frequency the tokenizer's own probabilities say: half where the script is its own
+# (a list of morphemes knows nothing of how they join), a tie-breaker where others write it too.
+_OWN_SHARE = {True: 0.5, False: 1e-4}
+# What the tokenizer's probabilities say of pieces that the language's national character set cannot spell.
+_OUTSIDE_REPERTOIRE = 0.1
+# Text in any language has names, addresses and units in Latin letters, and digits and punctuation.
+_LATIN_SHARE, _UNLETTERED_SHARE = 0.001, 0.1
+# A corpus of so many tokens weighs as much as the word list, or as the bare script where there is no list.
+_LIST_WORTH, _SCRIPT_WORTH = 1_000_000, 10_000
+# Single Han characters that are kept for Korean, the most probable of the national set: as many as the
+# basic hanja taught in schools.
+_RARE_CHARACTERS: Mapping[str, tuple[str, int]] = {"ko": ("Hani", 1800)}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """At most so many rows, or at least such a share of expected tokens in every language."""
+
+    max_tokens: int | None = None
+    coverage: float | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Expected frequency of each token by language, each summing to about one."""
+
+    by_language: Mapping[str, Weights]
+
+    def total(self) -> Weights:
+        """Expected loss of each token over all languages."""
+        total: Weights = np.sum(list(self.by_language.values()), axis=0)
+        return total
+
+
+def expect_usage(
+    languages: Sequence[Language],
+    pieces: Pieces,
+    segmenter: Segmenter,
+    corpora: Mapping[str, CorpusCounts] | None = None,
+) -> Usage:
+    """The frequency of every token in text of each language."""
+    return Usage(
+        {
+            language.tag: _language_usage(language, pieces, segmenter, (corpora or {}).get(language.tag))
+            for language in languages
+        }
+    )
+
+
+def must_keep(
+    languages: Sequence[Language], pieces: Pieces, always: Iterable[int], *, all_characters: bool
+) -> Mask:
+    """Tokens that no limit drops.
+
+    The tokenizer's own needs and `always`; single digits, punctuation, symbols and ASCII letters; every
+    single character of the languages' scripts, or of any script when `all_characters`.
+    """
+    kept = np.zeros(len(pieces), dtype=np.bool_)
+    kept[list(pieces.indispensable | set(always))] = True
+    characters = ~pieces.lettered | pieces.ascii | all_characters
+    for language in languages:
+        characters = characters | pieces.of_scripts(language.scripts)
+        if language.tag in _RARE_CHARACTERS:
+            kept |= _rare_characters(language, pieces)
+    return kept | (pieces.single & characters)
+
+
+def check_room(kept: Mask, limits: Limits) -> None:
+    """Raises `TargetError` when `max_tokens` has no room for what must be kept."""
+    if limits.max_tokens is not None and limits.max_tokens < kept.sum():
+        raise TargetError(
+            f"--max-tokens {limits.max_tokens} is too few",
+            why=f"{kept.sum()} are always kept: specials, digits, punctuation, symbols, "
+            "the single characters of the languages' scripts, the prompts",
+            fix=f"Allow at least {kept.sum()}",
+        )
+
+
+def choose(pieces: Pieces, usage: Usage, kept: Mask, limits: Limits) -> Mask:
+    """The tokens to keep: `kept`, then by expected loss, each with the tokens it is built from.
+
+    Raises:
+        TargetError: `max_tokens` has no room for what must be kept.
+    """
+    kept = _with_ancestors(kept, pieces)
+    check_room(kept, limits)
+    room = len(pieces) if limits.max_tokens is None else limits.max_tokens
+    loss = usage.total()
+    order = np.argsort(-loss, kind="stable")
+    order = order[(loss[order] > 0) & ~kept[order]]
+    if limits.max_tokens is None:
+        order = order[: _enough(order, kept, usage, limits.coverage or DEFAULT_COVERAGE)]
+    count = int(kept.sum())
+    for token in order.tolist():
+        if kept[token]:
+            continue
+        family = _missing_ancestors(token, kept, pieces.parents)
+        if count + len(family) <= room:
+            kept[family] = True
+            count += len(family)
+        elif count == room:
+            break
+    return kept
+
+
+def _language_usage(
+    language: Language, pieces: Pieces, segmenter: Segmenter, corpus: CorpusCounts | None
+) -> Weights:
+    script = _normalised(pieces.probability * pieces.of_scripts(language.scripts))
+    if language.repertoire is not None:
+        inside = pieces.in_repertoire(language.repertoire)
+        script = _normalised(script * np.where(inside, 1.0, _OUTSIDE_REPERTOIRE))
+    usage, worth = script, _SCRIPT_WORTH
+    if language.word_list is not None:
+        words = count_words(
+            words_of(language.word_list), segmenter, pieces.probability, spaced=language.spaced
+        )
+        own, worth = _OWN_SHARE[language.owns_script], _LIST_WORTH
+        usage = (1 - own) * words + own * script
+    if corpus is not None:
+        usage = (corpus.counts + worth * usage) / (corpus.tokens + worth)
+    if "Latn" not in language.scripts:
+        usage = usage + _LATIN_SHARE * _normalised(pieces.probability * pieces.of_scripts(("Latn",)))
+    usage = usage + _UNLETTERED_SHARE * _normalised(pieces.probability * ~pieces.lettered)
+    return _normalised(usage)
+
+
+def _rare_characters(language: Language, pieces: Pieces) -> Mask:
+    script, count = _RARE_CHARACTERS[language.tag]
+    eligible = pieces.single & pieces.of_scripts((script,))
+    if language.repertoire is not None:
+        eligible = eligible & pieces.in_repertoire(language.repertoire)
+    ranked = np.argsort(-np.where(eligible, pieces.probability, -1.0), kind="stable")
+    kept = np.zeros(len(pieces), dtype=np.bool_)
+    kept[ranked[: min(count, int(eligible.sum()))]] = True
+    return kept
+
+
+def _enough(order: npt.NDArray[np.int64], kept: Mask, usage: Usage, coverage: float) -> int:
+    """How many of `order` every language needs for its expected share of tokens to reach `coverage`."""
+    counts = []
+    for weights in usage.by_language.values():
+        reached = weights[kept].sum() + np.cumsum(weights[order])
+        counts.append(int(np.searchsorted(reached, coverage)) + 1)
+    return max(counts)
+
+
+def _with_ancestors(kept: Mask, pieces: Pieces) -> Mask:
+    closed = kept.copy()
+    for token in np.flatnonzero(kept).tolist() if pieces.parents else ():
+        # The token itself is kept already; what it is built from may not be.
+        for parent in pieces.parents.get(token, ()):
+            closed[_missing_ancestors(parent, closed, pieces.parents)] = True
+    return closed
+
+
+def _missing_ancestors(token: int, kept: Mask, parents: Mapping[int, Sequence[int]]) -> list[int]:
+    """`token` and those it is built from, as far as they are not kept yet."""
+    found: dict[int, None] = {}
+    pending = [token]
+    while pending:
+        at = pending.pop()
+        if not kept[at] and at not in found:
+            found[at] = None
+            pending.extend(parents.get(at, ()))
+    return list(found)
+
+
+def _normalised(weights: Weights) -> Weights:
+    total = weights.sum()
+    return weights / total if total > 0 else weights

@@ -1,0 +1,149 @@
+"""A word list as token frequencies, by the model's own tokenizer.
+
+Lists are in lower case and text is not: a word's frequency is shared among its three cases in proportion to
+how likely the tokenizer's own probabilities make each, so that `Iceland` counts for more than `iceland`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from ringkas.export.vocabulary.pieces import Weights
+from ringkas.export.vocabulary.segment import Segmenter, chunks
+
+_CASES: tuple[Callable[[str], str], ...] = (
+    lambda word: word,
+    lambda word: word[:1].upper() + word[1:],
+    str.upper,
+)
+
+
+@dataclass(frozen=True)
+class _Habit:
+    """How much of running text is in each case before the word is known: after a space, and bare; and the
+    share of words that are bare, which follow no space."""
+
+    after_space: tuple[float, float, float]
+    bare: tuple[float, float, float]
+    bare_share: float
+
+
+# By whether the tokenizer puts a space before a text's first word. Where it does not, that word is bare, and
+# bare words are mostly the capitalised first ones; elsewhere they are the ones behind brackets and hyphens.
+_HABITS: Mapping[bool, _Habit] = {
+    True: _Habit((0.6, 0.3, 0.1), (0.6, 0.3, 0.1), 0.05),
+    False: _Habit((0.8, 0.18, 0.02), (0.2, 0.7, 0.1), 0.08),
+}
+_UNSPACED_BARE_SHARE = 0.8  # of languages that part no words: nearly every word follows another
+
+# Logarithms of segmentation probabilities are tempered: pieces are less independent than their sum says.
+_TEMPER = 0.25
+
+_BARE_FLOOR = 1e-6  # rarer words are not worth segmenting without their space as well
+_UPPER_FLOOR = 1e-7  # nor longer ones than an acronym in upper case
+_ACRONYM = 5
+_WORDS_AT_ONCE = 20_000
+_BEFORE = "("  # stands before a word without a space and merges with no letter
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Token ids of many words, end to end, with the length of each."""
+
+    ids: np.ndarray[tuple[int], np.dtype[np.int64]]
+    lengths: np.ndarray[tuple[int], np.dtype[np.int64]]
+
+    def log_probability(self, logs: Weights) -> Weights:
+        owner = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        sums: Weights = np.bincount(owner, logs[self.ids], len(self.lengths)).astype(np.float64)
+        return sums
+
+    def spread(self, weights: Weights, size: int) -> Weights:
+        spread: Weights = np.bincount(self.ids, np.repeat(weights, self.lengths), size).astype(np.float64)
+        return spread
+
+
+def count_words(
+    words: Mapping[str, float], segmenter: Segmenter, probability: Weights, *, spaced: bool
+) -> Weights:
+    """Expected frequency of each token in text made of `words`; sums to one.
+
+    Args:
+        words: frequency by word.
+        probability: of each piece by itself, by id.
+        spaced: whether the language parts its words by spaces.
+    """
+    logs = np.log(probability + 1e-30)
+    habit = _HABITS[next(segmenter.ids(["a"])) == next(segmenter.ids([" a"]))]
+    bare = habit.bare_share if spaced else _UNSPACED_BARE_SHARE
+    counts = np.zeros(len(probability))
+    for chunk in chunks(words.items(), _WORDS_AT_ONCE):
+        frequent = [(word, frequency) for word, frequency in chunk if frequency >= _BARE_FLOOR or not spaced]
+        counts += (1 - bare) * _count(
+            chunk, habit.after_space, lambda texts: _after_space(texts, segmenter), logs
+        )
+        counts += bare * _count(frequent, habit.bare, lambda texts: _after_bracket(texts, segmenter), logs)
+    shares: Weights = counts / counts.sum()
+    return shares
+
+
+def _count(
+    words: Sequence[tuple[str, float]],
+    priors: Sequence[float],
+    segment: Callable[[Sequence[str]], _Rows],
+    logs: Weights,
+) -> Weights:
+    """Token frequencies of `words`, each frequency shared among the word's cases."""
+    counts = np.zeros(len(logs))
+    if not words:
+        return counts
+    frequency = np.array([value for _, value in words])
+    variants: list[tuple[np.ndarray[tuple[int], np.dtype[np.int64]], _Rows]] = []
+    shares = np.full((len(_CASES), len(words)), -np.inf)
+    seen: list[set[str]] = [set() for _ in words]
+    for case, (change, prior) in enumerate(zip(_CASES, priors, strict=True)):
+        changed = [change(word) for word, _ in words]
+        chosen = [at for at, text in enumerate(changed) if _worth(text, frequency[at], seen[at])]
+        for at in chosen:
+            seen[at].add(changed[at])
+        rows = segment([changed[at] for at in chosen])
+        positions = np.array(chosen, dtype=np.int64)
+        shares[case, positions] = np.log(prior) + _TEMPER * rows.log_probability(logs)
+        variants.append((positions, rows))
+    shares = np.exp(shares - shares.max(axis=0))
+    shares *= frequency / shares.sum(axis=0)
+    for case, (positions, rows) in enumerate(variants):
+        counts += rows.spread(shares[case, positions], len(logs))
+    return counts
+
+
+def _worth(text: str, frequency: float, seen: set[str]) -> bool:
+    if text in seen:
+        return False
+    return not seen or frequency >= _UPPER_FLOOR or not text.isupper() or len(text) <= _ACRONYM
+
+
+def _after_space(texts: Sequence[str], segmenter: Segmenter) -> _Rows:
+    return _rows([ids for ids in segmenter.ids(" " + text for text in texts)])
+
+
+def _after_bracket(texts: Sequence[str], segmenter: Segmenter) -> _Rows:
+    return _rows(
+        [
+            [
+                id
+                for id, (start, _) in zip(encoding.ids, encoding.offsets, strict=True)
+                if start >= len(_BEFORE)
+            ]
+            for encoding in segmenter.encodings(_BEFORE + text for text in texts)
+        ]
+    )
+
+
+def _rows(listed: Sequence[Sequence[int]]) -> _Rows:
+    lengths = np.array([len(ids) for ids in listed], dtype=np.int64)
+    return _Rows(np.fromiter(chain.from_iterable(listed), np.int64, int(lengths.sum())), lengths)

@@ -1,0 +1,123 @@
+"""`build --languages`: pruned artifacts against the full model, through the id map."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ringkas import RingkasError, build, load, load_reference_encoder, open_artifact, verify
+from ringkas.artifact import seal
+from ringkas.runtimes.parity import cosine
+
+ROWS = 20_000
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo checkpoint cut to English, in onnx-fp32."""
+    out = tmp_path_factory.mktemp("pruned")
+    return build("demo", "onnx-fp32", out, languages=["en"], max_tokens=ROWS).path
+
+
+def test_fewer_rows_and_a_certificate(pruned: Path, demo_artifacts: Path) -> None:
+    artifact = open_artifact(pruned)
+    vocabulary = artifact.manifest.vocabulary
+    assert vocabulary is not None
+    assert vocabulary["rows"] == {"before": 30522, "after": ROWS}
+    assert vocabulary["by_language"]["en"]["tokens_kept"] > 0.98
+    kept = artifact.kept_ids()
+    assert kept is not None
+    assert len(kept) == ROWS
+    saved = open_artifact(demo_artifacts / "onnx-fp32").size - artifact.size
+    assert saved > (30522 - ROWS) * 384 * 4
+    assert (artifact.manifest.source.model, artifact.manifest.languages) == ("demo", ("en",))
+
+
+@pytest.mark.parametrize("reference", [None, "demo"])
+def test_covered_texts_hold_against_the_full_model(pruned: Path, reference: str | None) -> None:
+    report = verify(pruned, reference=reference)
+    assert report.passed
+    assert report.cosine_min >= 0.99999
+    assert 0 < report.skipped < report.texts
+
+
+def test_texts_that_lost_tokens_still_have_vectors(pruned: Path) -> None:
+    sample = ["안녕하세요", "a quokka's zygomatic arch"]
+    with load(pruned) as encoder:
+        vectors = encoder.encode(sample)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_shifted_id_map_fails(pruned: Path, tmp_path: Path) -> None:
+    import shutil
+
+    path = Path(shutil.copytree(pruned, tmp_path / "sabotaged"))
+    ids = np.load(path / "vocabulary" / "kept_ids.npy")
+    np.save(path / "vocabulary" / "kept_ids.npy", np.roll(ids, 1))
+    seal(path, open_artifact(path).manifest)
+    report = verify(path)
+    assert not report.passed
+    assert any("get other token ids" in failure for failure in report.failures)
+
+
+def test_shifted_embedding_row_fails(pruned: Path, tmp_path: Path) -> None:
+    """A table whose rows no longer belong to their tokens: ids are right, vectors are not."""
+    import shutil
+
+    import onnx
+    from onnx import numpy_helper
+
+    path = Path(shutil.copytree(pruned, tmp_path / "sabotaged"))
+    model = onnx.load(path / "onnx" / "model.onnx")
+    table = next(one for one in model.graph.initializer if list(one.dims) == [ROWS, 384])
+    table.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(table), 1, axis=0), table.name))
+    onnx.save(model, path / "onnx" / "model.onnx")
+    seal(path, open_artifact(path).manifest)
+    assert not verify(path).passed
+
+
+def test_e5_small_shape_in_korean_and_english(
+    shapes: Any, xlmr_tokenizer: Any, make_checkpoint: Any, sib200: Any, tmp_path: Path
+) -> None:
+    """The seed's own job, on random weights: 250,037 rows to 41,348."""
+    shape = shapes["bert"](xlmr_tokenizer, vocab_size=250037)
+    path = make_checkpoint(tmp_path / "multilingual-e5-small-ko", shape)
+    artifact = build(path, "onnx-fp32", tmp_path / "dist", languages=["ko", "en"], max_tokens=41_348)
+    assert artifact.manifest.encoding.prompts == {"query": "query: ", "passage": "passage: "}
+    kept = artifact.kept_ids()
+    assert kept is not None
+    assert len(kept) == 41_348
+    full = load_reference_encoder(path)
+    sample = sib200("ko")[:100] + sib200("en")[:100]
+    covered = [
+        text for text, ids in zip(sample, full.tokenizer.encode(sample), strict=True) if set(ids) <= set(kept)
+    ]
+    assert len(covered) > 180
+    with load(artifact) as encoder:
+        assert cosine(full.encode(covered), encoder.encode(covered)).min() >= 0.99999
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"languages": ["xx-nowhere"]}, "xx"),
+        ({"languages": ["jv"]}, "--corpus"),
+        ({"max_tokens": 100}, "only with languages"),
+        ({"languages": ["en"], "max_tokens": 10}, "10"),
+    ],
+)
+def test_bad_languages_leave_nothing(options: dict[str, Any], why: str, tmp_path: Path) -> None:
+    with pytest.raises(RingkasError, match=why):
+        build("demo", "onnx-fp32", tmp_path / "dist", **options)
+    assert not (tmp_path / "dist").exists() or not list((tmp_path / "dist").iterdir())
+
+
+def test_certificate_is_in_the_card(pruned: Path) -> None:
+    card = (pruned / "README.md").read_text(encoding="utf-8")
+    assert "## Vocabulary: en" in card
+    manifest = json.loads((pruned / "ringkas.json").read_text(encoding="utf-8"))
+    assert manifest["files"]["vocabulary/kept_ids.npy"]["size"] > 4 * ROWS

@@ -1,0 +1,70 @@
+"""Corpora are counted as the tokenizer would count them, and never judged by what chose."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ringkas import texts as text_sets
+from ringkas.errors import TextError
+from ringkas.export.vocabulary.counting import count_corpus, read_lines
+from ringkas.export.vocabulary.kinds import vocabulary_size
+from ringkas.export.vocabulary.segment import Segmenter
+
+TEXTS = [text for listed in text_sets.calibration(["en", "ko", "id", "th"]).values() for text in listed]
+
+
+@pytest.mark.parametrize("name", ["unigram", "wordpiece"])
+def test_words_counted_once_equal_whole_texts(
+    small_documents: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "corpus.txt"
+    file.write_text("\n".join(TEXTS * 2), encoding="utf-8")
+    segmenter, size = Segmenter(small_documents[name]), vocabulary_size(small_documents[name])
+    found = count_corpus([file], segmenter, size)
+    chosen = text_sets.split_corpus(line for line in TEXTS * 2 if line.strip())
+    expected = np.zeros(size)
+    for ids in segmenter.ids(chosen["select"]):
+        np.add.at(expected, ids, 1)
+    assert np.array_equal(found.counts, expected)
+    assert set(found.held_out) == set(chosen["held_out"])
+    assert not set(found.held_out) & set(chosen["select"])
+
+
+def test_every_form_of_a_corpus_reads_alike(tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps({"text": text}) for text in TEXTS).encode("utf-8")
+    plain = "\n\n".join(TEXTS).encode("utf-8")
+    contents = {
+        "a.txt": plain,
+        "b.txt.gz": gzip.compress(plain),
+        "c.jsonl": lines,
+        "d.jsonl.gz": gzip.compress(lines),
+    }
+    expected = [text.strip() for text in TEXTS if text.strip()]
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        assert list(read_lines(tmp_path / name)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"\xff\xfe", "UTF-8"),
+        ("a.txt.gz", b"not gzip", "cannot read"),
+        ("a.jsonl", b'{"txt": 1}', "line 1"),
+        ("a.txt", b"\n \n", "no text"),
+        ("missing", None, "cannot read"),
+    ],
+)
+def test_a_bad_corpus_is_named(
+    small_documents: dict[str, Any], tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(TextError, match=message):
+        count_corpus([tmp_path / name], Segmenter(small_documents["unigram"]), 10_000)

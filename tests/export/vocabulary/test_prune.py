@@ -1,0 +1,222 @@
+"""Whole prunings: every file in step, vectors of covered text equal to the last bit, other tools load it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from ringkas import texts as text_sets
+from ringkas.checkpoint import DEMO, Checkpoint, open_checkpoint
+from ringkas.errors import ArtifactError, CheckpointError, TargetError
+from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
+from ringkas.runtimes.encoder import load_reference_encoder
+from ringkas.tokens import TextTokenizer
+from ringkas.vocabulary import KEPT_IDS_FILE, VOCABULARY_FILE
+
+Document = dict[str, Any]
+MakeCheckpoint = Callable[..., Checkpoint]
+
+FAMILIES = {
+    "unigram": "xlm-roberta",
+    "wordpiece": "bert",
+    "byte-level-bpe": "modernbert",
+    "byte-fallback-bpe": "modernbert",
+}
+
+
+def equal_on_covered(full: Checkpoint, pruned: Checkpoint, texts: list[str]) -> int:
+    """Asserts that covered texts have equal ids and bit-identical vectors; returns how many there were."""
+    kept = np.load(pruned.path / KEPT_IDS_FILE)
+    rows = TextTokenizer(full.path, full.spec).encode(texts)
+    covered = [text for text, ids in zip(texts, rows, strict=True) if np.isin(ids, kept).all()]
+    with load_reference_encoder(full.path) as before, load_reference_encoder(pruned.path) as after:
+        ids = before.tokenizer.encode(covered)
+        assert [kept[row].tolist() for row in after.tokenizer.encode(covered)] == ids
+        assert before.encode(covered, prompt="").tobytes() == after.encode(covered, prompt="").tobytes()
+    return len(covered)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    place = tmp_path_factory.mktemp("demo") / "demo-en"
+    return prune_checkpoint(open_checkpoint(DEMO), PruneOptions(("en",), max_tokens=20_000), place)
+
+
+def test_the_demo_is_smaller_and_the_same(demo: Checkpoint) -> None:
+    texts = list(text_sets.probe(["en"])["en"])
+    assert equal_on_covered(open_checkpoint(DEMO), demo, texts) >= 20
+    assert demo.config["vocab_size"] == 20_000
+    vocabulary = json.loads((demo.path / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    assert (demo.path / "vocab.txt").read_text(encoding="utf-8").splitlines() == list(vocabulary)
+
+
+def test_the_demo_loads_in_sentence_transformers(demo: Checkpoint) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    texts = ["The weather is lovely today.", "He drove to the stadium."]
+    full = SentenceTransformer(str(open_checkpoint(DEMO).path), device="cpu").encode(texts)
+    pruned = SentenceTransformer(str(demo.path), device="cpu").encode(texts)
+    assert np.array_equal(full, pruned)
+
+
+def test_the_certificate_says_what_was_measured(demo: Checkpoint) -> None:
+    certificate = json.loads((demo.path / VOCABULARY_FILE).read_text())
+    assert certificate["rows"] == {"before": 30522.0, "after": 20000.0}
+    assert certificate["parameters"]["before"] - certificate["parameters"]["after"] == 10522 * 384
+    english = certificate["by_language"]["en"]
+    assert english["texts"] == len(text_sets.probe(["en"])["en"])
+    assert english["tokens_kept"] > 0.99
+    assert english["covered_bit_identical"] > 0
+    assert "## Vocabulary: en" in (demo.path / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_each_kind_through_each_family(
+    small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, tmp_path: Path, name: str
+) -> None:
+    full = random_checkpoint(small_documents[name], FAMILIES[name])
+    pruned = prune_checkpoint(full, PruneOptions(("id", "ko"), max_tokens=1100), tmp_path / "pruned")
+    ids = {entry["content"]: entry["id"] for entry in small_documents[name]["added_tokens"]}
+    kept = np.load(pruned.path / KEPT_IDS_FILE)
+    assert pruned.config["vocab_size"] == len(kept) <= 1100
+    assert kept[pruned.config["pad_token_id"]] == ids["<pad>"]
+    assert kept[pruned.config["eos_token_id"]] == ids["</s>"]
+    decoder = json.loads((pruned.path / "tokenizer_config.json").read_text())["added_tokens_decoder"]
+    assert {entry["content"]: int(kept[int(id)]) for id, entry in decoder.items()} == ids
+    texts = [text for listed in text_sets.calibration(["id", "ko"]).values() for text in listed]
+    assert equal_on_covered(full, pruned, texts) > 3
+
+
+def test_transformers_loads_it_alike(
+    small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    full = random_checkpoint(small_documents["unigram"])
+    pruned = prune_checkpoint(full, PruneOptions(("id",), max_tokens=900), tmp_path / "pruned")
+    text, kept = "query: Buku itu ada di meja<mask>", np.load(pruned.path / KEPT_IDS_FILE)
+    expected = AutoTokenizer.from_pretrained(full.path)(text)["input_ids"]
+    tokenizer = AutoTokenizer.from_pretrained(pruned.path)
+    assert kept[tokenizer(text)["input_ids"]].tolist() == expected
+    assert tokenizer.mask_token_id in tokenizer(text)["input_ids"]
+    assert AutoModel.from_pretrained(pruned.path).get_input_embeddings().weight.shape[0] == len(tokenizer)
+
+
+def test_the_prompts_and_every_character_are_kept(
+    small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    full = random_checkpoint(small_documents["unigram"])
+    options = PruneOptions(("ko",), keep_all_characters=True, coverage=0.5)
+    pruned = prune_checkpoint(full, options, tmp_path / "pruned")
+    kept = set(np.load(pruned.path / KEPT_IDS_FILE).tolist())
+    assert kept.issuperset(TextTokenizer(full.path, full.spec).encode(["query: "])[0])
+    vocabulary = small_documents["unigram"]["model"]["vocab"]
+    assert kept.issuperset(id for id, (piece, _) in enumerate(vocabulary) if len(piece) == 1)
+
+
+def test_plain_sharded_folder_with_tied_heads(
+    small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    full = random_checkpoint(small_documents["wordpiece"], plain=True)
+    weights = load_file(full.path / "model.safetensors")
+    rows = weights["embeddings.word_embeddings.weight"].shape[0]
+    renamed = {f"bert.{name}": tensor for name, tensor in weights.items()}
+    half = len(renamed) // 2
+    shards = dict(list(renamed.items())[:half]), dict(list(renamed.items())[half:])
+    shards[1]["cls.predictions.decoder.weight"] = renamed["bert.embeddings.word_embeddings.weight"].clone()
+    shards[1]["cls.predictions.bias"] = renamed["bert.embeddings.word_embeddings.weight"][:, 0].clone()
+    (full.path / "model.safetensors").unlink()
+    index: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        name = f"model-0000{number}-of-00002.safetensors"
+        save_file(shard, full.path / name, metadata={"format": "pt"})
+        index |= dict.fromkeys(shard, name)
+    (full.path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    pruned = prune_checkpoint(
+        open_checkpoint(full.path), PruneOptions(("id",), max_tokens=900), tmp_path / "out"
+    )
+    kept = np.load(pruned.path / KEPT_IDS_FILE)
+    after = load_file(pruned.path / "model.safetensors")
+    assert rows > len(kept)
+    for name in (
+        "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.weight",
+        "cls.predictions.bias",
+    ):
+        before = {**shards[0], **shards[1]}[name]
+        assert np.array_equal(before.numpy()[kept], after[name].numpy())
+    assert not list(pruned.path.glob("*.index.json"))
+    notes = json.loads((pruned.path / VOCABULARY_FILE).read_text())["notes"]
+    assert any("cls.predictions.decoder.weight" in note for note in notes)
+
+
+def test_an_unknown_tensor_with_a_row_a_token_is_an_error(
+    small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    full = random_checkpoint(small_documents["wordpiece"])
+    weights = load_file(full.path / "model.safetensors")
+    weights["another.table"] = weights["embeddings.word_embeddings.weight"].clone()
+    save_file(weights, full.path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"another\.table"):
+        prune_checkpoint(full, PruneOptions(("id",)), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corpus_serves_a_language_without_a_list(
+    small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    file = tmp_path / "jv.txt.gz"
+    lines = [f"Buku kuwi ana ing meja nomer {n} lan omah {n % 7}." for n in range(400)]
+    file.write_bytes(gzip.compress("\n".join(lines).encode("utf-8")))
+    full = random_checkpoint(small_documents["unigram"])
+    with pytest.raises(TargetError, match="--corpus jv=FILE"):
+        prune_checkpoint(full, PruneOptions(("jv",)), tmp_path / "out")
+    options = PruneOptions(("jv",), corpora={"jv": (file,)}, max_tokens=600)
+    certificate = json.loads(
+        (prune_checkpoint(full, options, tmp_path / "out").path / VOCABULARY_FILE).read_text()
+    )
+    judged = certificate["by_language"]["jv"]
+    assert judged["text"] == "the held-out part of the corpus"
+    assert judged["identical"] > 0.9
+    chosen = certificate["selection"]["sources"]["jv"]
+    assert chosen["corpus_texts"] + chosen["corpus_held_out_texts"] <= len(lines)
+    assert judged["texts"] == chosen["corpus_held_out_texts"] > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (PruneOptions(()), "no language"),
+        (PruneOptions(("klingonese!",)), "BCP-47"),
+        (PruneOptions(("xx",)), "BCP-47"),
+        (PruneOptions(("su",)), "--corpus su=FILE"),
+        (PruneOptions(("sr-Cyrl",)), "--corpus"),
+        (PruneOptions(("en",), max_tokens=10), "too few"),
+        (PruneOptions(("en",), max_tokens=10, coverage=0.9), "exclude"),
+        (PruneOptions(("en",), coverage=1.5), "between"),
+        (PruneOptions(("en",), corpora={"ko": (Path("x"),)}), "not among"),
+    ],
+)
+def test_bad_options_say_what_to_do(
+    small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, tmp_path: Path,
+    options: PruneOptions, message: str,
+) -> None:  # fmt: skip
+    with pytest.raises(TargetError, match=message):
+        prune_checkpoint(random_checkpoint(small_documents["unigram"]), options, tmp_path / "out")
+
+
+def test_an_existing_place_is_not_overwritten(
+    small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ArtifactError, match="exists"):
+        prune_checkpoint(
+            random_checkpoint(small_documents["unigram"]), PruneOptions(("id",)), tmp_path / "out"
+        )

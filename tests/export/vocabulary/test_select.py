@@ -1,0 +1,83 @@
+"""The most useful tokens first, nothing that must stay is dropped, and the limits hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ringkas.errors import TargetError
+from ringkas.export.vocabulary.languages import known_languages, resolve_languages
+from ringkas.export.vocabulary.pieces import Pieces, read_pieces
+from ringkas.export.vocabulary.segment import Segmenter
+from ringkas.export.vocabulary.select import Limits, Usage, choose, must_keep
+from ringkas.export.vocabulary.wordlists import count_words
+
+
+def pieces_of(*surfaces: str, parents: dict[int, tuple[int, ...]] | None = None) -> Pieces:
+    share = np.full(len(surfaces), 1 / len(surfaces))
+    return Pieces(surfaces, share, frozenset({0}), parents or {})
+
+
+def test_tags_resolve_to_scripts_and_lists() -> None:
+    korean, tagalog, traditional, croatian = resolve_languages(("ko-KR", "tl", "zh-Hant", "hr"), {})
+    assert (korean.scripts, korean.word_list, korean.owns_script) == (("Hang",), "ko", True)
+    assert (tagalog.tag, tagalog.word_list) == ("fil", "fil")
+    assert (traditional.word_list, traditional.owns_script) == (None, True)
+    assert (croatian.word_list, croatian.owns_script) == ("sh", False)
+    assert {"en", "ko", "th", "km", "lo", "my"} <= set(known_languages())
+    assert "jv" not in known_languages()
+
+
+def test_characters_that_always_stay() -> None:
+    pieces = pieces_of("<s>", "7", "!", "가", "가나", "a", "é", "д", "😀", "水", "the")
+    korean = must_keep(resolve_languages(("ko",), {}), pieces, [10], all_characters=False)
+    assert [pieces.surfaces[n] for n in np.flatnonzero(korean)] == [
+        "<s>",
+        "7",
+        "!",
+        "가",
+        "a",
+        "😀",
+        "水",
+        "the",
+    ]
+    every = must_keep(resolve_languages(("ko",), {}), pieces, [], all_characters=True)
+    assert every.sum() == len(pieces) - 2
+
+
+def test_the_most_useful_come_first_with_their_ancestors() -> None:
+    pieces = pieces_of("<s>", "a", "b", "ab", "abc", "c", "d", parents={3: (1, 2), 4: (3, 5)})
+    usage = Usage({"en": np.array([0, 0, 0, 0.1, 0.5, 0, 0.4])})
+    must = np.arange(7) == 0
+    assert np.flatnonzero(choose(pieces, usage, must, Limits(max_tokens=7))).tolist() == [0, 1, 2, 3, 4, 5, 6]
+    # The best one does not fit with what it is built from, so the next does.
+    assert np.flatnonzero(choose(pieces, usage, must, Limits(max_tokens=5))).tolist() == [0, 1, 2, 3, 6]
+    with pytest.raises(TargetError, match="too few"):
+        choose(pieces, usage, np.ones(7, dtype=np.bool_), Limits(max_tokens=6))
+
+
+def test_coverage_holds_for_the_hardest_language() -> None:
+    pieces = pieces_of(*"abcd")
+    usage = Usage({"x": np.array([0, 0.9, 0.1, 0]), "y": np.array([0, 0.5, 0.3, 0.2])})
+    kept = choose(pieces, usage, np.arange(4) == 0, Limits(coverage=0.75))
+    assert np.flatnonzero(kept).tolist() == [0, 1, 2]
+
+
+def test_names_are_counted_as_they_are_written(xlmr_tokenizer: dict[str, Any]) -> None:
+    pieces, segmenter = read_pieces(xlmr_tokenizer), Segmenter(xlmr_tokenizer)
+    vocabulary = {piece: id for id, (piece, _) in enumerate(xlmr_tokenizer["model"]["vocab"])}
+    usage = count_words({"iceland": 1e-5, "weather": 1e-5}, segmenter, pieces.probability, spaced=True)
+    assert usage[vocabulary["▁Iceland"]] > 0.2
+    assert usage[vocabulary["▁weather"]] > usage[vocabulary["▁Weather"]]
+
+
+def test_script_data_of_the_real_vocabulary(xlmr_tokenizer: dict[str, Any]) -> None:
+    pieces = read_pieces(xlmr_tokenizer)
+    hangul, latin = pieces.of_scripts(("Hang",)), pieces.of_scripts(("Latn",))
+    assert 5_400 < hangul.sum() < 5_600
+    assert 110_000 < latin.sum() < 111_500
+    assert not any(
+        "가" <= character <= "힣" for n in np.flatnonzero(latin) for character in pieces.surfaces[n]
+    )

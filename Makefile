@@ -25,8 +25,14 @@ install-all: .venv/.installed-all
 	$(PIP) --editable ".[dev]"
 	touch $@ .venv/.installed
 
+# llama-cpp-python comes as source only: 8 to 9 minutes on 2 cores, once. The wheel is kept for the next time.
+WHEELS ?= $(HOME)/.cache/ringkas/wheels
+LLAMA := llama-cpp-python==0.3.36
+
 .venv/.installed-all: .venv/.installed-dev
-	$(PIP) --editable ".[dev]"
+	@ls $(WHEELS)/llama_cpp_python-*.whl >/dev/null 2>&1 || echo "compiling $(LLAMA), some minutes ..."
+	@ls $(WHEELS)/llama_cpp_python-*.whl >/dev/null 2>&1 || $(BIN)/python -m pip wheel --no-deps -w $(WHEELS) $(LLAMA)
+	$(PIP) --find-links $(WHEELS) --editable ".[dev,gguf]"
 	touch $@
 
 demo: install

@@ -12,6 +12,7 @@ from ringkas.artifact import PARITY_FILE, Artifact, Manifest, Source, open_artif
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, TargetError, require
 from ringkas.export import onnx_graph, pytorch_folder
+from ringkas.export.gguf_format import write_gguf
 from ringkas.export.layout import write_layout
 from ringkas.export.model_card import model_card
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
@@ -40,23 +41,35 @@ class Built:
     report: ParityReport
 
 
-Writer = Callable[[Checkpoint, Target, Path], Written]
+Writer = Callable[[Checkpoint, Target, Path, Progress], Written]
 
 
-def _write_onnx(checkpoint: Checkpoint, target: Target, folder: Path) -> Written:
+def _write_onnx(checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress) -> Written:
     model_file = onnx_graph.write_graph(checkpoint, target.precision, folder)
     return Written(model_file, {"weights": target.precision, "opset": onnx_graph.OPSET})
 
 
-def _write_pytorch(checkpoint: Checkpoint, target: Target, folder: Path) -> Written:
+def _write_pytorch(checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress) -> Written:
     return Written(pytorch_folder.write_weights(checkpoint, folder), {"weights": target.precision})
 
 
+def _write_gguf(checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress) -> Written:
+    result = write_gguf(checkpoint, target.name, folder, progress)
+    for warning in result.warnings:
+        progress.say(f"{target.name}: {warning}")
+    return Written(result.model_file, result.scheme)
+
+
 # By the engine that will run the artifact.
-WRITERS: Mapping[str, Writer] = {"onnxruntime": _write_onnx, "pytorch": _write_pytorch}
+WRITERS: Mapping[str, Writer] = {
+    "llama.cpp": _write_gguf,
+    "onnxruntime": _write_onnx,
+    "pytorch": _write_pytorch,
+}
 # The extra, and the modules of it, that converting for an engine needs: asked for before any work is done.
 NEEDED: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "onnxruntime": ("export", ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime")),
+    "llama.cpp": ("export,gguf", ("torch", "transformers", "gguf", "llama_cpp")),
     "pytorch": ("export", ("torch", "transformers", "safetensors")),
 }
 
@@ -178,7 +191,7 @@ def _build_one(
 ) -> ParityReport:
     with progress.stage(f"writing {target.name}"):
         write_layout(checkpoint, folder)
-        written = WRITERS[target.engine](checkpoint, target, folder)
+        written = WRITERS[target.engine](checkpoint, target, folder, progress)
         save_probe(probe, folder)
         manifest = Manifest(
             name=checkpoint.name,

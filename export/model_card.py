@@ -8,11 +8,15 @@ from ringkas.export.vocabulary.certificate import to_markdown
 
 _HUB_NAMES = {DEMO: "sentence-transformers/all-MiniLM-L6-v2"}
 
+_LLAMA_POOLING = {"lasttoken": "last"}
+
 _WITHOUT_RINGKAS = {
     "onnxruntime": """```python
 import numpy, onnxruntime, tokenizers
 
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+tokenizer.no_padding()
+tokenizer.enable_truncation({max_length})
 session = onnxruntime.InferenceSession("{model_file}")
 ids = numpy.array([tokenizer.encode("{prompt}how to fix a bicycle tyre").ids])
 vector = session.run(["sentence_embedding"], {{"input_ids": ids, "attention_mask": numpy.ones_like(ids)}})[0]
@@ -20,6 +24,18 @@ vector = session.run(["sentence_embedding"], {{"input_ids": ids, "attention_mask
 
 `sentence_embedding` is pooled{normalized}, float32, shape (batch, {dimension}). It also loads with
 `SentenceTransformer(PATH, backend="onnx")` and Optimum's `ORTModelForFeatureExtraction`.""",
+    "llama.cpp": """```
+llama-server -m {model_file} --embedding --pooling {pooling} --ubatch-size {max_length}
+```
+
+and for Ollama, `ollama create NAME -f Modelfile` with a `Modelfile` of one line:
+
+```
+FROM ./{model_file}
+```
+
+Put the prompt, if there is one, before the text yourself, and scale the vectors to length 1: not every server
+does.""",
     "pytorch": """```python
 from sentence_transformers import SentenceTransformer
 
@@ -39,6 +55,8 @@ def model_card(manifest: Manifest) -> str:
         prompt=prompt.replace("\n", "\\n"),
         normalized=normalized,
         dimension=spec.dimension,
+        max_length=spec.max_length,
+        pooling=_LLAMA_POOLING.get(spec.pooling.modes[0], spec.pooling.modes[0]),
     )
     revision = f" at revision `{manifest.source.revision}`" if manifest.source.revision else ""
     return f"""{_front_matter(manifest, base)}

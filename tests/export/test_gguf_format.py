@@ -283,7 +283,7 @@ def test_one_token_type_survives_llama_cpps_quantizer(tiny: Checkpoint, tmp_path
     assert np.isfinite(converted.encode(["hello"])).all()
 
 
-CONVERTER = Path(os.environ.get("RINGKAS_LLAMA_CPP", "/nowhere")) / "convert_hf_to_gguf.py"
+CONVERTER = Path(os.environ.get("RINGKAS_LLAMA_CPP", "llama.cpp-is-not-set")) / "convert_hf_to_gguf.py"
 
 
 @pytest.mark.skipif(not CONVERTER.is_file(), reason="set RINGKAS_LLAMA_CPP to a checkout of llama.cpp")

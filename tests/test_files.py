@@ -1,0 +1,288 @@
+"""Files: nobody sees half of one, and what a killed run left is put right by the next."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ringkas.errors import ArtifactError
+from ringkas.files import is_inside, sha256, staged_folder, write_json
+
+
+@pytest.fixture
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "dist" / "artifact"
+
+
+@pytest.fixture
+def earlier(place: Path) -> Path:
+    """A place that holds an earlier artifact."""
+    return fill(place, "earlier")
+
+
+def fill(folder: Path, content: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "file").write_text(content, "utf-8")
+    return folder
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every file below, hidden ones too, with its content."""
+    return {
+        file.relative_to(folder).as_posix(): file.read_text("utf-8")
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+def build(place: Path, error: BaseException | None = None) -> None:
+    with staged_folder(place, overwrite=True) as folder:
+        (folder / "file").write_text("new", "utf-8")
+        if error is not None:
+            raise error
+
+
+# Names and sums
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("model.onnx", True),
+        ("onnx/model.onnx", True),
+        ("", True),
+        ("..model", True),
+        ("../model", False),
+        ("onnx/../../model", False),
+        ("/etc/passwd", False),
+        ("..\\model", False),
+        ("C:\\model", False),
+    ],
+)
+def test_names_that_leave_the_folder(name: str, inside: bool) -> None:
+    assert is_inside(name) is inside
+
+
+@pytest.mark.parametrize("data", [b"", b"abc", os.urandom(3_000_000)], ids=["empty", "abc", "3 MB"])
+def test_sha256_equals_hashlib(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "file").write_bytes(data)
+    assert sha256(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+# JSON
+
+
+def test_json_is_written_whole_and_alone(tmp_path: Path) -> None:
+    file = tmp_path / "value.json"
+    write_json(file, {"key": ["한국어", 1.5]})
+    assert msgspec.json.decode(file.read_bytes()) == {"key": ["한국어", 1.5]}
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_cannot_be_written_leaves_the_earlier_json(tmp_path: Path) -> None:
+    file = tmp_path / "value.json"
+    write_json(file, "earlier")
+    with pytest.raises(TypeError):
+        write_json(file, object())
+    assert tree(tmp_path) == {"value.json": '"earlier"\n'}
+
+
+def test_failing_rename_leaves_the_earlier_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "value.json"
+    write_json(file, "earlier")
+
+    def replace(self: Path, target: Path) -> Path:
+        assert self.parent == target.parent  # a rename elsewhere would not be atomic
+        assert self.read_text("utf-8") == '"later"\n'
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OSError, match="No space left"):
+        write_json(file, "later")
+    assert tree(tmp_path) == {"value.json": '"earlier"\n'}
+
+
+# Staged folders
+
+
+def test_new_folder_appears_only_at_the_end(place: Path) -> None:
+    with staged_folder(place) as folder:
+        (folder / "file").write_text("new", "utf-8")
+        assert not place.exists()
+        assert folder.parent == place.parent
+    assert tree(place.parent) == {"artifact/file": "new"}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_exception_leaves_nothing(place: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error):
+        build(place, error())
+    assert list(place.parent.iterdir()) == []
+
+
+def test_exception_leaves_the_earlier_folder(earlier: Path) -> None:
+    with pytest.raises(ValueError, match="stop"):
+        build(earlier, ValueError("stop"))
+    assert tree(earlier.parent) == {"artifact/file": "earlier"}
+
+
+def test_os_error_is_one_line_that_names_the_place(place: Path) -> None:
+    with (
+        pytest.raises(ArtifactError, match=r"cannot write .*artifact: No space left on device"),
+        staged_folder(place),
+    ):
+        raise OSError(28, "No space left on device")
+
+
+def test_existing_folder_is_refused_and_untouched(earlier: Path) -> None:
+    with pytest.raises(ArtifactError, match="--overwrite"), staged_folder(earlier):
+        pytest.fail("the block must not run")
+    assert tree(earlier.parent) == {"artifact/file": "earlier"}
+
+
+def test_overwrite_keeps_the_earlier_folder_until_the_end(earlier: Path) -> None:
+    with staged_folder(earlier, overwrite=True) as folder:
+        (folder / "file").write_text("new", "utf-8")
+        assert tree(earlier) == {"file": "earlier"}
+    assert tree(earlier.parent) == {"artifact/file": "new"}
+
+
+@pytest.mark.parametrize("below", ["file", "file/deeper"])
+def test_place_below_a_file_is_one_line(earlier: Path, below: str) -> None:
+    with pytest.raises(ArtifactError, match="cannot write"), staged_folder(earlier / below / "artifact"):
+        pytest.fail("the block must not run")
+    assert tree(earlier.parent) == {"artifact/file": "earlier"}
+
+
+# What killed runs leave
+
+
+@pytest.mark.parametrize("name", ["partial-{pid}", "partial-", "partial-nonsense"])
+def test_partial_folder_of_a_dead_process_is_swept(place: Path, dead_pid: int, name: str) -> None:
+    fill(place.parent / f".artifact.{name.format(pid=dead_pid)}", "half")
+    build(place)
+    assert tree(place.parent) == {"artifact/file": "new"}
+
+
+def test_partial_folder_of_a_running_process_stays(place: Path) -> None:
+    other = fill(place.parent / f".artifact.partial-{os.getppid()}", "in the making")
+    build(place)
+    assert tree(other) == {"file": "in the making"}
+
+
+def test_partial_folder_of_another_artifact_stays(place: Path, dead_pid: int) -> None:
+    other = fill(place.parent / f".artifact-2.partial-{dead_pid}", "half")
+    build(place)
+    assert tree(other) == {"file": "half"}
+
+
+def test_partial_folder_of_a_dead_process_with_this_ones_id_is_swept(place: Path) -> None:
+    fill(place.parent / f".artifact.partial-{os.getpid()}", "half")
+    build(place)
+    assert tree(place.parent) == {"artifact/file": "new"}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ringkas.files import staged_folder
+rename, done = Path.rename, []
+def die_at_the_second(self, target):
+    if done:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done.append(rename(self, target))
+Path.rename = die_at_the_second
+with staged_folder(Path(sys.argv[1]), overwrite=True) as folder:
+    (folder / "file").write_text("new")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_killed_between_the_two_renames_the_earlier_folder_comes_back(earlier: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(earlier)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not earlier.exists()
+    with pytest.raises(ArtifactError, match="exists"), staged_folder(earlier):
+        pytest.fail("the block must not run")
+    assert tree(earlier.parent) == {"artifact/file": "earlier"}
+
+
+def test_earlier_folder_moved_aside_comes_back(place: Path) -> None:
+    fill(place.parent / ".artifact.previous", "earlier")
+    with pytest.raises(ArtifactError, match="exists"), staged_folder(place):
+        pytest.fail("the block must not run")
+    assert tree(place.parent) == {"artifact/file": "earlier"}
+
+
+def test_killed_after_the_renames_the_earlier_folder_goes(place: Path) -> None:
+    fill(place.parent / ".artifact.previous", "earlier")
+    fill(place, "later")
+    with pytest.raises(ArtifactError, match="exists"), staged_folder(place):
+        pytest.fail("the block must not run")
+    assert tree(place.parent) == {"artifact/file": "later"}
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_of_its_own_is_refused_and_untouched(place: Path, kind: str) -> None:
+    place.parent.mkdir()
+    if kind == "file":
+        place.write_text("a file", "utf-8")
+    else:
+        place.symlink_to(fill(place.parent.parent / "elsewhere", "linked"))
+    before = tree(place.parents[1])
+    with pytest.raises(ArtifactError, match="is not a folder of its own"):
+        build(place)
+    assert tree(place.parents[1]) == before
+    assert list(place.parent.iterdir()) == [place]
+    assert place.is_symlink() is (kind == "link")
+
+
+# A full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk_leaves_the_earlier_folder(small_disk: Path) -> None:
+    place = fill(small_disk / "artifact", "earlier")
+    with (
+        pytest.raises(ArtifactError, match="No space left on device"),
+        staged_folder(place, overwrite=True) as folder,
+    ):
+        (folder / "file").write_bytes(b"x" * 1_000_000)
+    assert tree(small_disk) == {"artifact/file": "earlier"}
+
+
+def test_full_disk_leaves_the_earlier_json(small_disk: Path) -> None:
+    write_json(small_disk / "value.json", "earlier")
+    with pytest.raises(OSError, match="No space left on device"):
+        write_json(small_disk / "value.json", "x" * 1_000_000)
+    assert tree(small_disk) == {"value.json": '"earlier"\n'}

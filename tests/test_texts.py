@@ -1,0 +1,228 @@
+"""Texts: the built-in sets, users' files, and the split of a corpus."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+from ringkas import texts
+from ringkas.errors import TextError
+
+LANGUAGES = {"en", "zh", "ko", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta", "ja"}
+# Some letters that a text of the language cannot do without, by Unicode block.
+SCRIPTS = {
+    "zh": r"[\u4e00-\u9fff]",
+    "ko": r"[\uac00-\ud7a3]",
+    "th": r"[\u0e00-\u0e7f]",
+    "my": r"[\u1000-\u109f]",
+    "km": r"[\u1780-\u17ff]",
+    "lo": r"[\u0e80-\u0eff]",
+    "ta": r"[\u0b80-\u0bff]",
+    "ja": r"[\u3040-\u30ff\u4e00-\u9fff]",
+    "vi": r"[\u1ea0-\u1ef9\u0110\u0111]",
+}
+
+
+def folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+# The built-in sets
+
+
+@pytest.mark.parametrize(("name", "least"), [("probe", 20), ("calibration", 40)])
+def test_sets_have_every_language(name: str, least: int) -> None:
+    found = getattr(texts, name)()
+    assert set(found) == LANGUAGES | {"und"}
+    few = {language: len(lines) for language, lines in found.items() if len(lines) < least}
+    assert few.pop("und", least) >= 10
+    assert few == {}
+    assert not [line for lines in found.values() for line in lines if not line.strip()]
+
+
+@pytest.mark.parametrize("name", ["probe", "calibration"])
+def test_lines_are_in_their_language_s_script(name: str) -> None:
+    found = getattr(texts, name)()
+    strangers = [
+        line for lang, script in SCRIPTS.items() for line in found[lang] if not re.search(script, line)
+    ]
+    assert strangers == []
+
+
+@pytest.mark.parametrize("name", ["probe", "calibration"])
+def test_no_text_stands_twice(name: str) -> None:
+    lines = [folded(line) for group in getattr(texts, name)().values() for line in group]
+    assert len(set(lines)) == len(lines)
+
+
+def test_probe_and_calibration_never_meet() -> None:
+    probe = {folded(line) for lines in texts.probe().values() for line in lines}
+    calibration = {folded(line) for lines in texts.calibration().values() for line in lines}
+    assert len(probe) > 300
+    assert len(calibration) > 600
+    assert probe & calibration == set()
+
+
+@pytest.mark.parametrize("name", ["probe", "calibration"])
+def test_lines_part_at_line_feeds_alone(name: str) -> None:
+    folder = Path(texts.__file__).parent / "data" / name
+    for language, lines in getattr(texts, name)().items():
+        data = (folder / f"{language}.txt").read_bytes().decode("utf-8")
+        assert list(lines) == data.removesuffix("\n").split("\n")
+
+
+def test_every_language_has_texts_short_and_past_the_limit(xlmr_tokenizer: dict[str, Any]) -> None:
+    tokenizer = Tokenizer.from_str(json.dumps(xlmr_tokenizer))
+    tokenizer.no_truncation()
+    for language in texts.LANGUAGES:
+        lines = list(texts.probe()[language])
+        lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(lines)]
+        assert max(lengths) > 512, language
+        assert min(lengths) <= 12, language
+
+
+@pytest.mark.parametrize(
+    ("what", "pattern"),
+    [
+        ("emoji", r"[\U0001f300-\U0001faff]"),
+        ("URL", r"https?://"),
+        ("digits", r"\d{3}"),
+        ("code", r"[(){};=]{2}"),
+        ("Latin beside Hangul or Han", r"[A-Za-z].*[\uac00-\ud7a3\u4e00-\u9fff]"),
+    ],
+)
+def test_undetermined_texts_hold(what: str, pattern: str) -> None:
+    assert any(re.search(pattern, line) for line in texts.probe()["und"]), what
+
+
+def test_undetermined_texts_hold_decomposed_accents() -> None:
+    decomposed = [line for line in texts.probe()["und"] if not unicodedata.is_normalized("NFC", line)]
+    assert any(unicodedata.is_normalized("NFD", line) for line in decomposed)
+
+
+@pytest.mark.parametrize("name", ["probe", "calibration"])
+def test_languages_choose(name: str) -> None:
+    load = getattr(texts, name)
+    assert list(load(["ko", "en"])) == ["en", "ko", "und"]
+    assert load(["ko"])["ko"] == load()["ko"]
+
+
+# Users' files
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", []),
+        (b"\n", [""]),
+        (b"one\ntwo", ["one", "two"]),
+        (b"one\ntwo\n", ["one", "two"]),
+        (b"one\n\n  \ntwo\n\n", ["one", "", "  ", "two", ""]),
+        (b"\xef\xbb\xbfone\n", ["one"]),
+        (b"\xef\xbb\xbf", []),
+        (b"one\r\ntwo\r\n", ["one", "two"]),
+        ("a\u2028b\u0085c\u2029d\x0be\x0cf\x1cg\rh\n".encode(), ["a\u2028b\u0085c\u2029d\x0be\x0cf\x1cg\rh"]),
+        ("한국어\n日本語".encode(), ["한국어", "日本語"]),
+    ],
+)
+def test_one_text_a_line(tmp_path: Path, data: bytes, expected: list[str]) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_bytes(data)
+    assert texts.read_texts(file) == expected
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    rows = ["one", "", "line\nfeed", "\u2028 \u0085", "한국어 🙂"]
+    file.write_text(
+        "".join(json.dumps({"id": 1, "text": row}, ensure_ascii=False) + "\n" for row in rows), "utf-8"
+    )
+    assert texts.read_texts(file) == rows
+
+
+@pytest.mark.parametrize(
+    "line", ["", "{", '"text"', "[]", "null", "{}", '{"text": null}', '{"text": 5}', '{"texts": "x"}']
+)
+def test_bad_json_line_is_named_by_its_number(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text(f'{{"text": "fine"}}\n{line}\n{{"text": "fine"}}\n', "utf-8")
+    with pytest.raises(TextError, match=r"line 2 of .*texts\.jsonl holds no text"):
+        texts.read_texts(file)
+
+
+@pytest.mark.parametrize("data", ["Größe".encode("latin-1"), "text".encode("utf-16"), b"fine\n\xed\xa0\x80"])
+def test_other_encodings_are_refused_with_the_offset(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_bytes(data)
+    with pytest.raises(UnicodeDecodeError) as decoding:
+        data.decode("utf-8")
+    with pytest.raises(TextError, match=rf"is not UTF-8: byte .* at offset {decoding.value.start}\b"):
+        texts.read_texts(file)
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder"])
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, kind: str) -> None:
+    place = tmp_path if kind == "folder" else tmp_path / "absent.txt"
+    with pytest.raises(TextError, match="cannot read"):
+        texts.read_texts(place)
+
+
+# What is a text
+
+
+@pytest.mark.parametrize("bad", [None, 5, b"bytes", ["list"], float("nan")])
+def test_what_is_no_string_is_named_by_its_position(bad: Any) -> None:
+    with pytest.raises(TextError, match=f"text 1 is {type(bad).__name__}, not a string"):
+        texts.check_texts(["fine", bad])
+
+
+@pytest.mark.parametrize(("bad", "code", "at"), [("\ud83d", "D83D", 0), ("ab\udc00c", "DC00", 2)])
+def test_lone_surrogate_is_named_by_its_position(bad: str, code: str, at: int) -> None:
+    with pytest.raises(TextError, match=rf"text 2 holds a lone surrogate \(U\+{code}\) at character {at}"):
+        texts.check_texts(["fine", "🙂", bad])
+
+
+@pytest.mark.parametrize("good", ["", " ", "x" * 100_000, "\U0001f642", "\0", "\ufeff", "e\u0301"])
+def test_odd_texts_are_texts(good: str) -> None:
+    texts.check_texts([good])
+
+
+# The split
+
+
+def corpus() -> list[str]:
+    generator = random.Random(5)
+    return [f"{generator.random()} {number}" for number in range(20_000)]
+
+
+def test_parts_have_their_shares_and_never_meet() -> None:
+    lines = corpus()
+    parts = texts.split_corpus(lines)
+    shares = {name: len(part) / len(lines) for name, part in parts.items()}
+    assert shares == {
+        "select": pytest.approx(0.8, abs=0.01),
+        "calibrate": pytest.approx(0.1, abs=0.01),
+        "held_out": pytest.approx(0.1, abs=0.01),
+    }
+    assert sorted(line for part in parts.values() for line in part) == sorted(lines)
+    assert sum(len(set(part)) for part in parts.values()) == len(set(lines))
+
+
+def test_split_depends_on_the_text_alone() -> None:
+    lines = corpus()[:2000]
+    shuffled = random.Random(6).sample(lines, len(lines))
+    expected = {name: set(part) for name, part in texts.split_corpus(lines).items()}
+    assert {name: set(part) for name, part in texts.split_corpus(shuffled).items()} == expected
+
+
+def test_duplicates_fall_together() -> None:
+    lines = corpus()[:500] * 3
+    for part in texts.split_corpus(lines).values():
+        assert all(part.count(line) == 3 for line in set(part))

@@ -18,7 +18,7 @@ install-all: .venv/.installed-all
 	touch $@
 
 .venv/.installed: .venv/.torch pyproject.toml
-	$(PIP) --editable ".[export,demo,bench]"
+	$(PIP) --editable ".[export,onnx,demo]"
 	touch $@
 
 .venv/.installed-dev: .venv/.torch pyproject.toml

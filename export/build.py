@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +15,11 @@ from ringkas.export import onnx_graph, pytorch_folder
 from ringkas.export.gguf_format import write_gguf
 from ringkas.export.layout import write_layout
 from ringkas.export.model_card import model_card
+from ringkas.export.onnx_quantized import write_quantized
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
-from ringkas.files import staged_folder, write_json
+from ringkas.files import refuse_existing, staged_folder, write_json
 from ringkas.progress import QUIET, Progress
+from ringkas.quantize.schemes import SCHEMES
 from ringkas.runtimes.encoder import load
 from ringkas.runtimes.parity import ParityReport
 from ringkas.runtimes.probe import Probe, save_probe
@@ -45,6 +47,8 @@ Writer = Callable[[Checkpoint, Target, Path, Progress], Written]
 
 
 def _write_onnx(checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress) -> Written:
+    if target.name in SCHEMES:
+        return Written(*write_quantized(checkpoint, target.name, folder))
     model_file = onnx_graph.write_graph(checkpoint, target.precision, folder)
     return Written(model_file, {"weights": target.precision, "opset": onnx_graph.OPSET})
 
@@ -68,7 +72,7 @@ WRITERS: Mapping[str, Writer] = {
 }
 # The extra, and the modules of it, that converting for an engine needs: asked for before any work is done.
 NEEDED: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "onnxruntime": ("export", ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime")),
+    "onnxruntime": ("export,onnx", ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime")),
     "llama.cpp": ("export,gguf", ("torch", "transformers", "gguf", "llama_cpp")),
     "pytorch": ("export", ("torch", "transformers", "safetensors")),
 }
@@ -159,9 +163,8 @@ def build_all(
     for extra, modules in {one.engine: NEEDED[one.engine] for one in chosen}.values():
         require(extra, *modules)
     out = Path(out)
-    if not options.overwrite:
-        _refuse_existing(out / target.name for target in chosen)
-    with _pruned(checkpoint, options.prune, progress) as source:
+    refuse_existing([out / target.name for target in chosen], overwrite=options.overwrite)
+    with _pruned(checkpoint, options.prune, out, progress) as source:
         with progress.stage(f"encoding the probe set with PyTorch ({checkpoint.name})"):
             probe = reference_probe(checkpoint, source.languages)
         built = []
@@ -173,12 +176,15 @@ def build_all(
 
 
 @contextmanager
-def _pruned(checkpoint: Checkpoint, options: PruneOptions | None, progress: Progress) -> Iterator[Checkpoint]:
-    """The checkpoint cut to its languages, in a folder that goes when the build is done; or as it is."""
+def _pruned(
+    checkpoint: Checkpoint, options: PruneOptions | None, out: Path, progress: Progress
+) -> Iterator[Checkpoint]:
+    """The checkpoint cut to its languages, in a folder in `out` that goes with the build; or as it is."""
     if options is None:
         yield checkpoint
         return
-    with TemporaryDirectory(prefix="ringkas-") as folder:
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".pruned-", dir=out) as folder:
         pruned = prune_checkpoint(checkpoint, options, Path(folder) / "pruned", progress=progress)
         yield replace(
             pruned, source=checkpoint.source, origin=checkpoint.origin, revision=checkpoint.revision,
@@ -212,9 +218,3 @@ def _build_one(
         report = compare(artifact, encoder, probe)
     write_json(folder / PARITY_FILE, report)
     return report
-
-
-def _refuse_existing(places: Iterable[Path]) -> None:
-    for place in places:
-        if place.exists():
-            raise ArtifactError(f"{place} exists", fix="Add --overwrite, or choose another folder")

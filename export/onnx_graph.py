@@ -57,7 +57,7 @@ def save(model: onnx_ir.Model, folder: Path) -> str:
     _strip(model)
     file = folder / MODEL_FILE
     file.parent.mkdir(parents=True, exist_ok=True)
-    large = _weight_bytes(model) >= EXTERNAL_DATA_FROM
+    large = weight_bytes(model) >= EXTERNAL_DATA_FROM
     onnx_ir.save(model, file, external_data=EXTERNAL_DATA_FILE if large else None)
     onnx.checker.check_model(str(file))
     return MODEL_FILE
@@ -106,7 +106,8 @@ def _strip(model: onnx_ir.Model) -> None:
     model.graph.metadata_props.clear()
 
 
-def _weight_bytes(model: onnx_ir.Model) -> int:
+def weight_bytes(model: onnx_ir.Model) -> int:
+    """The bytes of all tensors that the graph holds."""
     tensors = (value.const_value for value in model.graph.initializers.values())
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 

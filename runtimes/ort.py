@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +65,29 @@ def open_session(model: Path, threads: int | None = None, device: str | None = N
         options.intra_op_num_threads = threads
     providers = _providers(onnxruntime.get_available_providers(), device)
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=providers)
+        # When CUDA fails to start, ONNX Runtime prints that on stdout, which belongs to vectors and reports.
+        with redirect_stdout(sys.stderr):
+            session = onnxruntime.InferenceSession(str(model), options, providers=providers)
     except Exception as error:  # ONNX Runtime raises a type for each of its status codes
         raise ArtifactError(
             f"ONNX Runtime cannot load {model}",
             why=str(error).splitlines()[0],
             fix="Build the artifact again, or upgrade onnxruntime",
         ) from None
+    if device is not None and _PROVIDERS[device] not in session.get_providers():
+        raise ArtifactError(
+            f"the device {device!r} could not be started",
+            why="ONNX Runtime fell back to the CPU",
+            fix="Check the driver, or leave the device out",
+        )
+    return session
 
 
 def _providers(available: list[str], device: str | None) -> list[str]:
+    if device is not None and device not in _PROVIDERS:
+        raise ArtifactError(f"there is no device {device!r}", fix="Choose from: " + ", ".join(_PROVIDERS))
     wanted = [device] if device else list(_PROVIDERS)
-    chosen = [_PROVIDERS[name] for name in wanted if _PROVIDERS.get(name) in available]
+    chosen = [_PROVIDERS[name] for name in wanted if _PROVIDERS[name] in available]
     if not chosen:
         raise ArtifactError(
             f"the installed onnxruntime has no provider for the device {device!r}",

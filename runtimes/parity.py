@@ -24,6 +24,7 @@ MAX_RANKED = 2000
 # Reference similarities closer than this are a tie, whose order says nothing.
 _TIE = 1e-5
 _EXCERPT = 80
+_FEWEST = 3
 
 Floats = npt.NDArray[np.float64]
 
@@ -139,8 +140,6 @@ def rank_agreement(reference: Vectors, candidate: Vectors) -> tuple[float, float
     """
     a, b = _similarities(reference), _similarities(candidate)
     count = len(a)
-    if count < 3:
-        return 1.0, 1.0
     k = min(NEIGHBOURS, count - 1)
     upper = np.triu_indices(count, 1)
     spearman = float(np.corrcoef(_ranks(a[upper]), _ranks(b[upper]))[0, 1])
@@ -153,8 +152,12 @@ def rank_agreement(reference: Vectors, candidate: Vectors) -> tuple[float, float
 
 
 def _check(samples: Sequence[Sample], reference: Vectors, candidate: Vectors) -> None:
-    if not samples:
-        raise ArtifactError("there is no text to compare", why="zero texts prove nothing")
+    if len(samples) < _FEWEST:
+        raise ArtifactError(
+            f"there are {len(samples)} texts to compare",
+            why=f"fewer than {_FEWEST} prove nothing about neighbours",
+            fix="Add texts with --texts, or keep more of the vocabulary",
+        )
     if reference.shape != candidate.shape or len(reference) != len(samples):
         raise ArtifactError(
             f"{len(samples)} texts gave vectors of shape {reference.shape} by the reference "

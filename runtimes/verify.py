@@ -51,7 +51,7 @@ def verify(
         artifact: its folder.
         reference: the checkpoint to compare with; None compares with the vectors stored in the artifact.
         texts: files of the user's own texts, judged beside the built-in probe set; needs `reference`.
-        record: write `parity.json`.
+        record: write `parity.json`, unless there are own texts or the reference is another model.
 
     Raises:
         ArtifactError: the artifact is incomplete or altered.
@@ -76,7 +76,7 @@ def verify(
         load(opened, threads=threads, allow_failed=True) as encoder,
     ):
         report = compare(opened, encoder, probe)
-    if record:
+    if record and _may_record(opened, probe, own, progress):
         try:
             write_json(opened.path / PARITY_FILE, report)
         except OSError as error:  # a read-only medium: the result is as good, only nobody will find it later
@@ -142,6 +142,17 @@ def _covered(probe: Probe, kept: npt.NDArray[np.int64] | None) -> list[int]:
         return list(range(len(probe)))
     ids = set(kept.tolist())
     return [row for row, tokens in enumerate(probe.token_ids) if ids.issuperset(tokens)]
+
+
+def _may_record(artifact: Artifact, probe: Probe, own: Mapping[str, list[str]], progress: Progress) -> bool:
+    """Whether `ringkas.load` may go by the report: built-in texts only, the artifact's own source."""
+    if own:
+        progress.say(f"{PARITY_FILE} stays as it was: it holds the verdict on the built-in texts alone")
+    elif probe.reference != artifact.manifest.source.model:
+        progress.say(f"{PARITY_FILE} stays as it was: {probe.reference} is not what this was made from")
+    else:
+        return True
+    return False
 
 
 def _own_texts(files: Iterable[Path]) -> dict[str, list[str]]:

@@ -152,11 +152,19 @@ def test_several_modes_are_concatenated_in_the_order_of_sentence_transformers(
     if form == "older":
         change(config, pooling_mode_mean_tokens=True, pooling_mode_cls_token=True)
     else:
-        config.write_text('{"embedding_dimension": 32, "pooling_mode": ["mean", "cls"]}', "utf-8")
+        config.write_text('{"embedding_dimension": 32, "pooling_mode": ["cls", "mean"]}', "utf-8")
     peer = modules.Pooling.load(str(config.parent))
     spec = open_checkpoint(folder).spec
     assert spec.pooling.modes == tuple(peer.pooling_mode)
     assert spec.dimension == peer.pooling_output_dimension == 2 * HIDDEN
+
+
+def test_modes_in_an_order_of_their_own_are_refused(folder: Path) -> None:
+    """The older form, which artifacts carry, cannot say it: the halves would change places."""
+    config = folder / "1_Pooling" / "config.json"
+    config.write_text('{"embedding_dimension": 32, "pooling_mode": ["mean", "cls"]}', "utf-8")
+    with pytest.raises(CheckpointError, match=r"mean, cls in an order of its own.*Supported order: cls, max"):
+        open_checkpoint(folder)
 
 
 def test_folder_saved_by_sentence_transformers_6_reads_the_same(folder: Path, tmp_path: Path) -> None:

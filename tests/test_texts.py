@@ -226,3 +226,8 @@ def test_duplicates_fall_together() -> None:
     lines = corpus()[:500] * 3
     for part in texts.split_corpus(lines).values():
         assert all(part.count(line) == 3 for line in set(part))
+
+
+@pytest.mark.parametrize(("tag", "language"), [("en-US", "en"), ("zh-Hant-TW", "zh"), ("KO", "ko")])
+def test_region_and_script_lead_to_the_language(tag: str, language: str) -> None:
+    assert texts.probe([tag])[language] == texts.probe([language])[language]

@@ -47,7 +47,7 @@ def _general(writer: Any, checkpoint: Checkpoint, scheme: GgufScheme) -> None:
     if checkpoint.languages:
         writer.add_languages(list(checkpoint.languages))
     writer.add_tags(["sentence-similarity", "feature-extraction", "ringkas"])
-    source = _DEMO_SOURCE if checkpoint.source == DEMO else checkpoint.source
+    source = _DEMO_SOURCE if checkpoint.source == DEMO else checkpoint.origin
     if _is_hub_id(source):
         writer.add_base_model_count(1)
         writer.add_base_model_name(0, source.rsplit("/", 1)[-1])

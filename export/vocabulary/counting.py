@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ import numpy as np
 from ringkas.errors import TextError
 from ringkas.export.vocabulary.pieces import Weights
 from ringkas.export.vocabulary.segment import Segmenter, chunks
-from ringkas.texts import split_corpus
+from ringkas.texts import check_texts, split_corpus
 
 HELD_OUT_LIMIT = 2000  # texts of a corpus that the certificate judges: enough for a share to a tenth of 1%
 
@@ -79,10 +80,10 @@ def read_lines(file: Path) -> Iterator[str]:
             for number, line in enumerate(stream, 1):
                 text = _field(line, file, number) if jsonl else line
                 if text := text.strip():
-                    yield text
+                    yield from check_texts([text])
     except UnicodeDecodeError as error:
         raise TextError(f"{file} is not UTF-8", why=str(error), fix="Convert it with iconv") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise TextError(f"cannot read {file}", why=str(error)) from None
 
 

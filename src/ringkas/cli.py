@@ -6,6 +6,7 @@ Progress goes to stderr; with --json, stdout carries one JSON document and nothi
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,11 +14,11 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
-from ringkas.errors import RingkasError, TextError
+from ringkas.errors import RingkasError, TargetError, TextError
 from ringkas.progress import Progress
 from ringkas.version import __version__
 
-PARITY_FELL_SHORT, BAD_INPUT = 1, 2
+PARITY_FELL_SHORT, BAD_INPUT, DEFECT = 1, 2, 3
 # Lines that `ringkas embed` encodes at a time, so that a large file needs little memory.
 _CHUNK = 4096
 
@@ -52,8 +53,14 @@ class _Group(click.Group):
             _say(_usage(error))
         except BrokenPipeError:
             raise  # a reader that stops early is not bad input: click ends quietly
+        except (click.exceptions.Exit, click.Abort):
+            raise
         except OSError as error:
             _say(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        except Exception:
+            traceback.print_exc()
+            _say("this is a defect of ringkas: please report it with the lines above")
+            ctx.exit(DEFECT)
         ctx.exit(BAD_INPUT)
 
 
@@ -127,7 +134,7 @@ def build(model: str, targets: tuple[str, ...], out: Path, as_json: bool, **opti
     from ringkas.export.build import BuildOptions, build_all, prune_options
     from ringkas.tables import print_built
 
-    languages = options["languages"].split(",") if options["languages"] else []
+    languages = [] if options["languages"] is None else _languages(options["languages"])
     pruning = prune_options(languages, _corpora(options["corpora"]), options["max_tokens"])
     checkpoint = open_checkpoint(model, options["revision"])
     built = build_all(checkpoint, targets, out, BuildOptions(options["overwrite"], pruning), Progress())
@@ -164,16 +171,18 @@ def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) 
     from ringkas.checkpoint import open_checkpoint
     from ringkas.export.vocabulary.curve import plot_checkpoint
     from ringkas.export.vocabulary.prune import PruneOptions, make_plan, prune_checkpoint
+    from ringkas.files import refuse_existing
     from ringkas.tables import print_vocabulary
 
     asked = PruneOptions(
-        languages=tuple(languages.split(",")),
+        languages=tuple(_languages(languages)),
         corpora={tag: tuple(files) for tag, files in _corpora(options["corpora"]).items()},
         max_tokens=options["max_tokens"],
         coverage=options["coverage"],
         keep_all_characters=options["keep_all_characters"],
     )
     checkpoint = open_checkpoint(model, options["revision"])
+    refuse_existing([out], overwrite=options["overwrite"])
     if options["plot"]:
         plot_checkpoint(make_plan(checkpoint, asked, Progress()), options["plot"])
     pruned = prune_checkpoint(checkpoint, asked, out, overwrite=options["overwrite"], progress=Progress())
@@ -327,6 +336,13 @@ def doctor(as_json: bool) -> None:
 def main() -> None:
     """The `ringkas` command."""
     cli()
+
+
+def _languages(stated: str) -> list[str]:
+    languages = [tag.strip() for tag in stated.split(",") if tag.strip()]
+    if not languages:
+        raise TargetError("--languages names none", fix="Write them as ko,en")
+    return languages
 
 
 def _corpora(stated: Sequence[str]) -> dict[str, list[Path]]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -44,24 +44,27 @@ def staged_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         ArtifactError: `place` exists and `overwrite` is false, is not a folder, or cannot be written.
     """
+    place = Path(os.path.abspath(place))
+    if not place.name:
+        raise ArtifactError(f"{place} cannot be replaced by a new folder", fix="Name a folder in it")
     previous = place.with_name(f".{place.name}.previous")
     partial = place.with_name(f".{place.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _sweep(place, previous)
-        if place.is_symlink() or place.is_file():
-            raise ArtifactError(
-                f"{place} is not a folder of its own", fix="Remove it, or choose another folder"
-            )
-        if place.exists() and not overwrite:
-            raise ArtifactError(f"{place} exists", fix="Add --overwrite, or choose another folder")
+        refuse_existing([place], overwrite=overwrite)
         _active.add(partial)
         partial.mkdir()
         yield partial
         _swap(partial, place, previous)
     except OSError as error:
+        # The block reads files too: what is at fault is named.
+        named = Path(error.filename) if isinstance(error.filename, str) else place
+        outside = not named.is_relative_to(place.parent)
         raise ArtifactError(
-            f"cannot write {place}", why=error.strerror or str(error), fix="Nothing was left half-written"
+            f"cannot read {named}" if outside else f"cannot write {place}",
+            why=error.strerror or str(error),
+            fix="Nothing was left half-written",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -72,6 +75,17 @@ def sha256(file: Path) -> str:
     """The SHA-256 of a file, in hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def refuse_existing(places: Iterable[Path], *, overwrite: bool = False) -> None:
+    """Raises `ArtifactError` for the first of `places` that may not be written."""
+    for place in places:
+        if place.is_symlink() or place.is_file():
+            raise ArtifactError(
+                f"{place} is not a folder of its own", fix="Remove it, or choose another folder"
+            )
+        if place.exists() and not overwrite:
+            raise ArtifactError(f"{place} exists", fix="Add --overwrite, or choose another folder")
 
 
 # The folders that this process is writing: its own number on any other is a killed namesake's.

@@ -176,8 +176,9 @@ def _table(first: str, *others: str, title: str | None = None) -> Table:
 
 
 def _print(table: Table) -> None:
-    # As wide as it needs in a pipe or a log, where there is no terminal to fit.
-    console = Console()
+    # Texts and paths are shown as they are: a bracket is no markup. In a pipe or a log there is no width to
+    # fit.
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=200)
+        console = Console(markup=False, emoji=False, width=200)
     console.print(table)

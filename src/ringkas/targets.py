@@ -23,6 +23,8 @@ TARGETS: Mapping[str, Target] = {
         Target("pytorch-fp32", "pytorch", "fp32"),
         Target("onnx-fp32", "onnxruntime", "fp32"),
         Target("onnx-fp16", "onnxruntime", "fp16"),
+        Target("onnx-int8", "onnxruntime", "8bit"),
+        Target("onnx-int4", "onnxruntime", "4bit"),
     )
 } | {
     name: Target(name, "llama.cpp", precision)

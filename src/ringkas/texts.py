@@ -35,9 +35,15 @@ def calibration(languages: Iterable[str] = ()) -> TextsByLanguage:
     return _text_set("calibration", tuple(languages))
 
 
+def base_language(tag: str) -> str:
+    """The language of a BCP-47 tag, without script or region: `en` for `en-US`."""
+    return tag.split("-", maxsplit=1)[0].lower()
+
+
 @cache
 def _text_set(name: str, languages: tuple[str, ...]) -> TextsByLanguage:
-    chosen = [language for language in LANGUAGES if not languages or language in languages]
+    wanted = {base_language(language) for language in languages}
+    chosen = [language for language in LANGUAGES if not languages or language in wanted]
     folder = files("ringkas") / "data" / name
     return {
         language: tuple((folder / f"{language}.txt").read_text(encoding="utf-8").splitlines())

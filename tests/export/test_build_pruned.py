@@ -25,7 +25,7 @@ from ringkas import (
 )
 from ringkas.artifact import seal
 from ringkas.export.build import BuildOptions
-from ringkas.export.vocabulary.prune import PruneOptions
+from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
 from ringkas.runtimes.parity import cosine
 
 ROWS = 20_000
@@ -133,3 +133,14 @@ def test_certificate_is_in_the_card(pruned: Path) -> None:
     assert "## Vocabulary: en" in card
     manifest = json.loads((pruned / "ringkas.json").read_text(encoding="utf-8"))
     assert manifest["files"]["vocabulary/kept_ids.npy"]["size"] > 4 * ROWS
+
+
+def test_pruning_twice_maps_to_the_first_vocabulary(demo_artifacts: Path, tmp_path: Path) -> None:
+    once = prune_checkpoint(
+        open_checkpoint("demo"), PruneOptions(("en",), max_tokens=ROWS), tmp_path / "once"
+    )
+    options = BuildOptions(prune=PruneOptions(("en",), max_tokens=15_000))
+    built = build_all(once, ["pytorch-fp32"], tmp_path / "dist", options)[0]
+    assert built.report.passed
+    assert built.report.texts > 10
+    assert verify(built.artifact, reference="demo", record=False).passed

@@ -182,7 +182,7 @@ def test_values_that_are_not_finite_are_an_error(
 
 
 def test_zero_texts_are_an_error() -> None:
-    with pytest.raises(ArtifactError, match="no text to compare"):
+    with pytest.raises(ArtifactError, match="there are 0 texts to compare"):
         judge(SUBJECT, [], np.empty((0, 32), np.float32), np.empty((0, 32), np.float32))
 
 

@@ -144,3 +144,16 @@ def _assert_falls_short(path: Path, why: str) -> None:
     with pytest.raises(RingkasError, match="failed its parity check"):
         load(path)
     load(path, allow_failed=True).close()
+
+
+def test_report_on_other_texts_or_another_model_is_not_recorded(
+    artifact_copy: ArtifactCopy, shapes: Any, tiny_unigram: Any, make_checkpoint: Any, tmp_path: Path
+) -> None:
+    path = artifact_copy("onnx-fp32")
+    before = (path / "parity.json").read_bytes()
+    (tmp_path / "own.txt").write_text("one\ntwo\nthree\n", encoding="utf-8")
+    verify(path, reference="demo", texts=[tmp_path / "own.txt"])
+    shallow = shapes["bert"](tiny_unigram, num_hidden_layers=1, intermediate_size=192)
+    assert not verify(path, reference=make_checkpoint(tmp_path / "other", shallow)).passed
+    assert (path / "parity.json").read_bytes() == before
+    load(path).close()

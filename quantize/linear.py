@@ -1,0 +1,156 @@
+"""The layers of a quantised encoder: integers inside, exported as ONNX Runtime's own integer operators.
+
+In PyTorch they compute the same numbers in float32 (a simulation); while a graph is traced they emit
+QuantizeLinear and com.microsoft's MatMulIntegerToFloat, which every build of ONNX Runtime has, also the one
+for the web.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ringkas.quantize.rounding import Rounded
+from ringkas.quantize.smooth import LEVELS, Affine
+
+# The smallest row scale: a row of zeros must not divide by zero.
+_LEAST_SCALE = 1e-10
+
+
+class QuantizedInput(nn.Module):
+    """Float (..., in) to the integers 0..255, by constants. Shared by the layers that have the same input."""
+
+    shift: Tensor
+    factor: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, affine: Affine) -> None:
+        super().__init__()
+        self.plain = bool((affine.shift == 0).all() and (affine.factor == 1).all())
+        self.register_buffer("shift", affine.shift.clone())
+        self.register_buffer("factor", affine.factor.clone())
+        self.register_buffer("scale", torch.tensor(affine.scale))
+        self.register_buffer("zero_point", torch.tensor(affine.zero_point, dtype=torch.uint8))
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.plain:
+            values = (values - self.shift) * self.factor
+        return _quantize(values, self.scale, self.zero_point)
+
+
+class StaticLinear(nn.Module):
+    """A linear layer whose input is quantised by constants."""
+
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor
+
+    def __init__(self, rounded: Rounded, bias: Tensor, quantized_input: QuantizedInput) -> None:
+        super().__init__()
+        self.input = quantized_input
+        self.register_buffer("weight", rounded.integers.T.contiguous())
+        self.register_buffer("weight_scale", rounded.scale.clone())
+        self.register_buffer("bias", bias.clone())
+
+    def forward(self, values: Tensor) -> Tensor:
+        given = self.input
+        scales = [given.scale, self.weight_scale, given.zero_point]
+        return _product(given(values), self.weight, scales, self.bias)
+
+
+class RowLinear(nn.Module):
+    """A linear layer whose input is quantised row by row: a row is one token of one text.
+
+    With a least value `lowest` (GELU's is -0.17) the zero point sits low and the positive side gets the rest;
+    without one (None) the range is symmetric.
+    """
+
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor
+    one: Tensor
+    zero_point: Tensor
+
+    def __init__(self, rounded: Rounded, bias: Tensor, lowest: float | None) -> None:
+        super().__init__()
+        self.lowest = lowest
+        self.register_buffer("weight", rounded.integers.T.contiguous())
+        self.register_buffer("weight_scale", rounded.scale.clone())
+        self.register_buffer("bias", bias.clone())
+        self.register_buffer("one", torch.tensor(1.0))
+        zero = (LEVELS + 1) // 2 if lowest is None else 16 if lowest < 0 else 0
+        self.zero = zero
+        self.register_buffer("zero_point", torch.tensor(zero, dtype=torch.uint8))
+
+    def forward(self, values: Tensor) -> Tensor:
+        top = (values.abs() if self.lowest is None else values).amax(dim=-1, keepdim=True)
+        least = _LEAST_SCALE if not self.lowest else -self.lowest / self.zero
+        scale = (top * (1.0 / (LEVELS - self.zero))).clamp(min=least)
+        levels = _quantize(values * (1.0 / scale), self.one, self.zero_point)
+        product = _product(levels, self.weight, [self.one, self.weight_scale, self.zero_point], None)
+        return product * scale + self.bias
+
+
+class QuantizedTable(nn.Module):
+    """An embedding table of int8 rows, each with its scale: looked up first, then made float."""
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, integers: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", integers)
+        self.register_buffer("scale", scale)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return functional.embedding(ids, self.weight).float() * functional.embedding(ids, self.scale)
+
+
+class BlockTable(nn.Module):
+    """An embedding table of 4-bit levels, a float16 scale for each block of a row."""
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, levels: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.block = levels.shape[1] // scale.shape[1]
+        self.register_buffer("weight", levels)
+        self.register_buffer("scale", scale.to(torch.float16))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            looked_up: Tensor = torch.onnx.ops.symbolic(
+                "com.microsoft::GatherBlockQuantized", [self.weight, ids, self.scale],
+                attrs={"gather_axis": 0, "quantize_axis": 1, "block_size": self.block, "bits": 4},
+                dtype=torch.float16, shape=(*ids.shape, self.weight.shape[1]), version=1,
+            )  # fmt: skip
+            return looked_up.float()
+        return (self.weight[ids] * self.scale[ids].repeat_interleave(self.block, dim=-1)).float()
+
+
+def _quantize(values: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    if torch.compiler.is_exporting():
+        levels: Tensor = torch.onnx.ops.symbolic(
+            "QuantizeLinear", [values, scale, zero_point], dtype=torch.uint8, shape=values.shape, version=20
+        )
+        return levels
+    return (torch.round(values / scale) + zero_point).clamp(0, LEVELS).to(torch.uint8)
+
+
+def _product(levels: Tensor, weight: Tensor, scales: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+    """`scales`: the input's scale, the weight's scale, the input's zero point."""
+    input_scale, weight_scale, zero_point = scales
+    if torch.compiler.is_exporting():
+        product: Tensor = torch.onnx.ops.symbolic(
+            "com.microsoft::MatMulIntegerToFloat",
+            [levels, weight, input_scale, weight_scale, zero_point, None, bias],
+            dtype=torch.float32, shape=(*levels.shape[:-1], weight.shape[1]), version=1,
+        )  # fmt: skip
+        return product
+    product = ((levels.float() - zero_point) @ weight.float()) * (input_scale * weight_scale)
+    return product if bias is None else product + bias

@@ -1,0 +1,43 @@
+"""Embedding tables: looked up, never multiplied, so the nearest level with a good scale is enough."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_ROWS = 8192  # rounded at a time, to bound the memory of a large vocabulary
+_LEVELS8 = 127
+# How far the largest value of a block is clipped, tried in turn.
+_CLIPS = tuple(1.0 - step / 32 for step in range(12))
+
+
+def round_rows(table: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 (rows, width) and the float32 scale (rows, 1) of each row."""
+    scale = (table.abs().amax(1, keepdim=True) / _LEVELS8).clamp(min=1e-12)
+    return torch.round(table / scale).to(torch.int8), scale
+
+
+def round_blocks(table: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """Levels -8..7 as int8 (rows, width) and a float16 scale for each block (rows, width / block)."""
+    parts = [_round_block_rows(rows, block) for rows in torch.split(table, _ROWS)]
+    return torch.cat([levels for levels, _ in parts]), torch.cat([scale for _, scale in parts])
+
+
+def _round_block_rows(rows: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    blocks = rows.reshape(len(rows), -1, block)
+    # -8 has no positive twin, so the side of the largest value gets it: the scale may be negative.
+    extreme = blocks.gather(2, blocks.abs().argmax(2, keepdim=True))
+    best_error, best_scale = torch.full_like(extreme, torch.inf), torch.zeros_like(extreme)
+    for clip in _CLIPS:
+        # As stored: float16, never zero (a row of zeros keeps zero levels).
+        scale = (extreme * clip / -8).to(torch.float16).float()
+        scale = torch.where(scale == 0, torch.ones_like(scale) * 1e-4, scale)
+        levels = torch.round(blocks / scale).clamp(-8, 7)
+        weight = (levels * scale - blocks).square().sum(2, keepdim=True)
+        better = weight < best_error
+        best_error, best_scale = (
+            torch.where(better, weight, best_error),
+            torch.where(better, scale, best_scale),
+        )
+    levels = torch.round(blocks / best_scale).clamp(-8, 7)
+    return levels.reshape(rows.shape).to(torch.int8), best_scale[..., 0].to(torch.float16)

@@ -2,6 +2,7 @@
 
     python benchmarks/gguf_frontier.py demo sentences.txt --out benchmarks/results/gguf
     python benchmarks/gguf_frontier.py MODEL en.txt ko.txt --strings
+    python benchmarks/gguf_frontier.py demo sentences.txt --importance
 
 Each target is written and measured in a process of its own: engines in one process distort each other.
 """
@@ -21,8 +22,11 @@ from typing import Any
 import numpy as np
 
 from ringkas.artifact import Artifact, Manifest, Source
-from ringkas.checkpoint import open_checkpoint
+from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.export.gguf_format import GGUF_TARGETS, write_gguf
+from ringkas.export.gguf_format.architecture import architecture_of
+from ringkas.export.gguf_format.llama_quantize import llama_quantize
+from ringkas.quantize.gguf_importance import measure_importance
 from ringkas.runtimes.encoder import Encoder, load_reference_encoder
 from ringkas.runtimes.llama import LlamaEngine
 from ringkas.runtimes.llama_strings import compare_strings
@@ -30,6 +34,11 @@ from ringkas.tokens import TextTokenizer
 
 ROUNDS = 3
 TIMED_TEXTS = 64
+LEAST_LOSS = 1e-5  # the cosines are written with five digits
+
+# What --importance compares: llama.cpp's rounding with and without an importance matrix; and our own.
+BY_LLAMA_CPP = ("gguf-iq4_nl", "gguf-q4_k_m", "gguf-q4_0", "gguf-q4_1", "gguf-q5_0")
+COMPENSATED = ("gguf-iq4_nl-gptq", "gguf-q5_0-gptq")
 
 
 def main() -> None:
@@ -42,11 +51,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gguf"))
     parser.add_argument("--strings", action="store_true", help="how llama.cpp segments the texts, by file")
+    parser.add_argument("--importance", action="store_true", help="what an importance matrix is worth")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--reference", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.strings:
         report_strings(options)
+    elif options.importance:
+        report_importance(options)
     elif options.one:
         print(json.dumps(measure(options)))
     else:
@@ -54,22 +66,24 @@ def main() -> None:
 
 
 def frontier(options: argparse.Namespace) -> None:
-    """Measures every target in a child process and writes frontier.json, .md and .svg."""
+    """Measures every target in a child process and writes frontier.json, .md and .png."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder) / "reference.npy"
+        say("the reference")
         with load_reference_encoder(options.model, threads=options.threads) as encoder:
             np.save(reference, encoder.encode(read(options.texts)))
-        for target in options.targets:
+        for number, target in enumerate(options.targets, 1):
+            say(f"{target} ({number} of {len(options.targets)})")
             command = [sys.executable, __file__, options.model, *map(str, options.texts), "--one", target]
             command += ["--threads", str(options.threads), "--reference", str(reference)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
-            print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+            say(table(rows[-1:]).splitlines()[-1])
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "frontier.json").write_text(json.dumps(rows, indent=1) + "\n")
     (options.out / "frontier.md").write_text(table(rows))
-    draw(rows, options.out / "frontier.svg")
+    draw(rows, options.out / "frontier.png")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -117,9 +131,64 @@ def report_strings(options: argparse.Namespace) -> None:
     print("\n".join(lines))
 
 
+def report_importance(options: argparse.Namespace) -> None:
+    """Cosines of llama.cpp's types without an importance matrix, with it, and with its channels shuffled."""
+    checkpoint, texts = open_checkpoint(options.model), read(options.texts)
+    say("the reference and the importance matrix")
+    with load_reference_encoder(options.model, threads=options.threads) as encoder:
+        reference = encoder.encode(texts)
+    measured = measure_importance(checkpoint)
+    architecture = architecture_of(checkpoint)
+    importance = {architecture.gguf_name(name): value for name, value in measured.by_tensor.items()}
+    chance = np.random.default_rng(0)
+    shuffled = {name: chance.permutation(value) for name, value in importance.items()}
+    lines = [
+        "| target | MB | importance | cosine min | mean | texts nearer than without |",
+        "|---|---|---|---|---|---|",
+    ]
+
+    def add(artifact: Artifact, name: str, plain: Any) -> Any:
+        with LlamaEngine(artifact, options.threads) as engine:
+            encoder = Encoder(checkpoint.spec, TextTokenizer(checkpoint.path, checkpoint.spec), engine)
+            cosines = (encoder.encode(texts) * reference).sum(1)
+        nearer = "" if plain is None else f"{100 * (cosines > plain).mean():.0f} %"
+        lines.append(
+            f"| {artifact.manifest.target} | {artifact.model_path.stat().st_size / 1e6:.2f} | {name} "
+            f"| {cosines.min():.5f} | {cosines.mean():.5f} | {nearer} |"
+        )
+        say(lines[-1])
+        return cosines
+
+    with tempfile.TemporaryDirectory() as folder:
+        floats = write(options.model, "gguf-f32", Path(folder)).model_path
+        for target in BY_LLAMA_CPP:
+            plain = None
+            for name, matrix in {"none": None, "measured": importance, "shuffled": shuffled}.items():
+                file = Path(folder) / "rounded.gguf"
+                llama_quantize(floats, file, GGUF_TARGETS[target], matrix)
+                cosines = add(artifact_of(checkpoint, target, file), name, plain)
+                plain = cosines if plain is None else plain
+        for target in COMPENSATED:
+            add(write(options.model, target, Path(folder)), "compensated errors", None)
+    texts_named = " ".join(file.name for file in options.texts)
+    heading = [
+        f"`python benchmarks/gguf_frontier.py {options.model} {texts_named} --importance`:",
+        f"{len(texts):,} texts. Importance is the mean square of each input of each linear layer over",
+        f"{measured.report['tokens']:,} tokens in {measured.report['sentences']} built-in calibration texts;",
+        "the token table has none. Shuffled: the same numbers at the wrong inputs.",
+        "",
+    ]
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "importance.md").write_text("\n".join(heading + lines) + "\n")
+
+
 def write(model: str, target: str, folder: Path) -> Artifact:
     checkpoint = open_checkpoint(model)
-    (folder / "tokenizer.json").write_bytes((checkpoint.path / "tokenizer.json").read_bytes())
+    return artifact_of(checkpoint, target, folder / write_gguf(checkpoint, target, folder).model_file)
+
+
+def artifact_of(checkpoint: Checkpoint, target: str, file: Path) -> Artifact:
+    (file.parent / "tokenizer.json").write_bytes((checkpoint.path / "tokenizer.json").read_bytes())
     manifest = Manifest(
         name=checkpoint.name,
         target=target,
@@ -127,9 +196,13 @@ def write(model: str, target: str, folder: Path) -> Artifact:
         precision=GGUF_TARGETS[target].precision,
         source=Source(checkpoint.source),
         encoding=checkpoint.spec,
-        model_file=write_gguf(checkpoint, target, folder).model_file,
+        model_file=file.name,
     )
-    return Artifact(folder, manifest)
+    return Artifact(file.parent, manifest)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def read(files: list[Path]) -> list[str]:
@@ -156,29 +229,67 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], file: Path) -> None:
-    """Least cosine over size, 1 at the top, on a logarithmic scale of what is lost."""
-    width, height, edge = 720, 420, 60
+    """Least and mean cosine over size as a PNG; the scale of the cosines is logarithmic in what is lost."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     sizes = np.array([row["megabytes"] for row in rows])
-    lost = np.log10(np.maximum(1 - np.array([row["cosine_min"] for row in rows]), 1e-6))
-    x = edge + (sizes - sizes.min()) / max(np.ptp(sizes), 1e-9) * (width - 3 * edge)
-    y = edge + (lost - lost.min()) / max(np.ptp(lost), 1e-9) * (height - 2 * edge)
-    marks = [
-        f'<circle cx="{a:.0f}" cy="{b:.0f}" r="4"/>'
-        f'<text x="{a + 7:.0f}" y="{b + 4:.0f}">{row["target"].removeprefix("gguf-")} '
-        f"{row['megabytes']} MB {row['cosine_min']:.4f}</text>"
-        for a, b, row in zip(x, y, rows, strict=True)
-    ]
-    front, least = [], np.inf
-    for position in np.argsort(sizes, kind="stable"):
-        if lost[position] < least:
-            front.append(f"{x[position]:.0f},{y[position]:.0f}")
-            least = lost[position]
-    file.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-        'font-size="11"><rect width="100%" height="100%" fill="white"/>'
-        f'<polyline points="{" ".join(front)}" fill="none" stroke="#888"/>{"".join(marks)}'
-        f'<text x="{edge}" y="24">least cosine with the reference (better above) by file size</text></svg>\n'
-    )
+    least, mean = (np.array([lost(row[key]) for row in rows]) for key in ("cosine_min", "cosine_mean"))
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set(xscale="log", yscale="log", xlabel="model file, MB (with its tokenizer)")
+    axes.set_ylabel("cosine with the reference (better above)")
+    axes.set_title(f"GGUF targets: size and fidelity, {rows[0]['texts']:,} texts")
+    axes.vlines(sizes, mean, least, color="0.8", linewidth=1, zorder=1)
+    front: list[int] = []
+    for position in np.lexsort((least, sizes)):
+        if not front or least[position] < least[front[-1]]:
+            front.append(int(position))
+    axes.plot(sizes[front], least[front], color="tab:blue", linewidth=1, alpha=0.5, label="frontier")
+    axes.scatter(sizes, least, color="tab:blue", zorder=3, label="minimum")
+    axes.scatter(sizes, mean, edgecolor="tab:orange", facecolor="white", zorder=2, label="mean")
+    axes.invert_yaxis()
+    axes.set_xlim(sizes.min() * 0.94, sizes.max() * 1.6)
+    ticks = [0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9998, 0.9999, 0.99999]
+    axes.set_yticks([lost(tick) for tick in ticks], [f"{tick:g}" for tick in ticks])
+    axes.yaxis.minorticks_off()
+    marks = [size for size in (12, 14, 16, 18, 20, 25, 30, 40, 50, 70, 100) if size < 1.6 * sizes.max()]
+    axes.set_xticks(marks, [str(size) for size in marks])
+    axes.xaxis.minorticks_off()
+    label(axes, rows, figure.dpi)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower right")
+    figure.savefig(file, dpi=120)
+
+
+def label(axes: Any, rows: list[dict[str, Any]], dpi: float) -> None:
+    """Names the minima: targets of like size in one column to their right, in the order of the points."""
+    axes.figure.draw_without_rendering()  # settles what a data point is in pixels
+    groups: list[list[dict[str, Any]]] = []
+    for row in sorted(rows, key=lambda row: float(row["megabytes"])):
+        if not groups or row["megabytes"] > 1.15 * groups[-1][-1]["megabytes"]:
+            groups.append([])
+        groups[-1].append(row)
+    for group in groups:
+        column = axes.transData.transform((group[-1]["megabytes"], 1))[0] + 0.25 * dpi
+        free = np.inf
+        for row in sorted(group, key=lambda row: -float(row["cosine_min"])):
+            point = (row["megabytes"], lost(row["cosine_min"]))
+            free = min(free, axes.transData.transform(point)[1])
+            axes.annotate(
+                f"{row['target'].removeprefix('gguf-')}  {row['megabytes']:.1f} MB  {row['cosine_min']:.5f}",
+                point,
+                xytext=axes.transData.inverted().transform((column, free)),
+                fontsize=8.5,
+                va="center",
+                arrowprops={"arrowstyle": "-", "color": "tab:blue", "linewidth": 0.5, "relpos": (0, 0.5)},
+            )
+            free -= 0.17 * dpi
+
+
+def lost(cosine: float) -> float:
+    return max(1 - cosine, LEAST_LOSS)
 
 
 if __name__ == "__main__":

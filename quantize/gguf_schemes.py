@@ -27,7 +27,8 @@ class GgufScheme:
 
     `weights`, `table` and `positions` are the ggml types of the linear layers, of the token table and of the
     position table; `exceptions` gives other types to linear layers by the end of their tensor's name.
-    `file_type` is ggml's number for the file as a whole (llama_ftype).
+    `file_type` is ggml's number for the file as a whole (llama_ftype). With `importance`, llama.cpp rounds
+    under an importance matrix: the types of the tensors stay the same, only which errors count more changes.
     """
 
     name: str
@@ -39,6 +40,7 @@ class GgufScheme:
     rounding: Rounding = Rounding.NEAREST
     positions: str = "F32"
     exceptions: Mapping[str, str] | None = None
+    importance: bool = False
 
     def linear_type(self, tensor: str) -> str:
         """The type asked for the linear layer `tensor`, for example `blk.0.ffn_down.weight`."""
@@ -57,8 +59,8 @@ _ALL = (
     GgufScheme("gguf-q5_k_m", "Q5_K_M", "5bit", "Q5_K", "Q5_0", 17, Rounding.LLAMA_CPP),
     GgufScheme("gguf-q5_1", "Q5_1", "5bit", "Q5_1", "Q5_1", 9),
     GgufScheme("gguf-q5_0", "Q5_0", "5bit", "Q5_0", "Q5_0", 8),
-    GgufScheme("gguf-q4_k_m", "Q4_K_M", "4bit", "Q4_K", "IQ4_NL", 15, Rounding.LLAMA_CPP),
-    GgufScheme("gguf-iq4_nl", "IQ4_NL", "4bit", "IQ4_NL", "IQ4_NL", 25, Rounding.LLAMA_CPP),
+    GgufScheme("gguf-q4_k_m", "Q4_K_M", "4bit", "Q4_K", "IQ4_NL", 15, Rounding.LLAMA_CPP, importance=True),
+    GgufScheme("gguf-iq4_nl", "IQ4_NL", "4bit", "IQ4_NL", "IQ4_NL", 25, Rounding.LLAMA_CPP, importance=True),
     GgufScheme("gguf-q4_1", "Q4_1", "4bit", "Q4_1", "Q4_1", 3),
     GgufScheme("gguf-q4_0", "Q4_0", "4bit", "Q4_0", "Q4_0", 2),
     GgufScheme(

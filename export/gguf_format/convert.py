@@ -27,6 +27,7 @@ from ringkas.export.gguf_format.tensors import (
 )
 from ringkas.export.gguf_format.vocabulary import read_vocabulary
 from ringkas.progress import QUIET, Progress
+from ringkas.quantize.gguf_importance import measure_importance
 from ringkas.quantize.gguf_schemes import GGUF_TARGETS, GgufScheme, Rounding, gguf_scheme
 from ringkas.runtimes.llama_file import read_header
 
@@ -96,10 +97,16 @@ def _write_by_llama_cpp(plan: _Plan, file: Path, progress: Progress) -> dict[str
     floats = file.with_name(f".{file.name}.floats")
     try:
         _write_nearest(replace(plan, scheme=GGUF_TARGETS["gguf-f32"]), floats, progress)
-        llama_quantize(floats, file, plan.scheme)
+        if not plan.scheme.importance:
+            llama_quantize(floats, file, plan.scheme)
+            return {"rounding": Rounding.LLAMA_CPP.value}
+        with progress.stage("measuring the importance of each input"):
+            importance = measure_importance(plan.checkpoint)
+        named = {plan.architecture.gguf_name(name): v for name, v in importance.by_tensor.items()}
+        llama_quantize(floats, file, plan.scheme, named)
+        return {"rounding": Rounding.LLAMA_CPP.value, "calibration": dict(importance.report)}
     finally:
         floats.unlink(missing_ok=True)
-    return {"rounding": Rounding.LLAMA_CPP.value}
 
 
 def _write_calibrated(plan: _Plan, file: Path, progress: Progress) -> dict[str, Any]:

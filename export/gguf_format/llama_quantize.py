@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ def llama_quantize(
         source: a file of f32 or f16 tensors.
         destination: what is written.
         scheme: its `file_type` chooses llama.cpp's mixture; its `table` is the token table's type.
-        importance: by tensor name, the mean square of each input of the layer (an importance matrix).
+        importance: by tensor name, the mean square of each input of the layer (an importance matrix). The
+            types of the file stay those that it has without one.
 
     Raises:
         MissingExtra: llama-cpp-python is not installed.
@@ -53,6 +55,12 @@ def llama_quantize(
             entry.data = array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
             entry.size = array.size
         params.imatrix = entries
+        pinned = list(_types_without_importance(source, scheme))
+        overrides = (llama_cpp.llama_model_tensor_override * (len(pinned) + 1))()
+        for override, (name, kind) in zip(overrides, pinned, strict=False):
+            override.pattern = f"^{re.escape(name)}$".encode()
+            override.type = int(gguf.GGMLQuantizationType[kind])
+        params.tt_overrides = overrides
     status = llama_cpp.llama_model_quantize(
         str(source).encode("utf-8"), str(destination).encode("utf-8"), ctypes.byref(params)
     )
@@ -60,6 +68,19 @@ def llama_quantize(
         raise ArtifactError(
             f"llama.cpp could not quantize to {scheme.encoding}", why=log.last() or f"status {status}"
         )
+
+
+def _types_without_importance(source: Path, scheme: GgufScheme) -> Iterator[tuple[str, str]]:
+    """The linear layers to which llama.cpp gives another type as soon as there is an importance matrix."""
+    from ringkas.quantize.gguf_schemes import fitting_type
+    from ringkas.runtimes.llama_file import read_header
+
+    if scheme.weights != "IQ4_NL":  # of the types here, the only mixture that looks for one
+        return
+    downs = {n: t for n, t in read_header(source).tensors.items() if n.endswith(".ffn_down.weight")}
+    for layer in range(len(downs) // 8):
+        name = f"blk.{layer}.ffn_down.weight"
+        yield name, fitting_type("Q5_K", downs[name].shape[0])
 
 
 def _table_type(source: Path, scheme: GgufScheme) -> str:

@@ -26,9 +26,12 @@ pytest.importorskip("gguf", reason="gguf is not installed: pip install 'ringkas[
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: pip install 'ringkas[gguf]'")
 
 from ringkas.export.gguf_format import GGUF_TARGETS, GgufResult, write_gguf
+from ringkas.export.gguf_format.architecture import architecture_of
+from ringkas.export.gguf_format.llama_quantize import Importance, llama_quantize
 from ringkas.quantize.gguf_blocks import FORMATS, Grid, pack
 from ringkas.quantize.gguf_ggml import ggml_quantize
 from ringkas.quantize.gguf_gptq import round_compensated
+from ringkas.quantize.gguf_importance import measure_importance
 from ringkas.runtimes.llama import LlamaEngine
 from ringkas.runtimes.llama_file import read_header
 
@@ -95,8 +98,8 @@ DEMO_FLOORS = {
     "gguf-f16": (46_300_000, 0.9999, 0.9999),
     "gguf-bf16": (46_300_000, 0.9995, 0.9999),
     "gguf-q8_0": (25_400_000, 0.999, 0.9995),
-    "gguf-q4_k_m": (15_500_000, 0.98, 0.99),
-    "gguf-iq4_nl": (14_200_000, 0.95, 0.975),
+    "gguf-q4_k_m": (15_500_000, 0.985, 0.9915),
+    "gguf-iq4_nl": (14_200_000, 0.966, 0.98),
     "gguf-iq4_nl-gptq": (14_200_000, 0.975, 0.983),
     "gguf-q5_0-gptq": (15_500_000, 0.986, 0.991),
 }
@@ -118,6 +121,48 @@ def test_real_weights_stay_near_the_reference(
     assert converted.file.stat().st_size <= most_bytes
     assert converted.file.name == f"all-MiniLM-L6-v2-23M-{GGUF_TARGETS[target].encoding}.gguf"
     json.dumps(converted.result.scheme)
+
+
+def test_importance_helps_and_shuffled_importance_does_not(
+    demo: Checkpoint, english: list[str], english_reference: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    scheme, part = GGUF_TARGETS["gguf-iq4_nl"], slice(0, 200)
+    converted = convert(demo, "gguf-iq4_nl", tmp_path)
+    assert converted.result.scheme["calibration"]["method"] == "importance matrix"
+    assert converted.result.scheme["calibration"]["tokens"] > 1000
+    assert "calibration" not in convert(demo, "gguf-q6_k", tmp_path).result.scheme
+
+    measured = measure_importance(demo)
+    architecture, chance = architecture_of(demo), np.random.default_rng(0)
+    right = {architecture.gguf_name(name): value for name, value in measured.by_tensor.items()}
+    shuffled = {name: chance.permutation(value) for name, value in right.items()}
+    written = converted.file.read_bytes()
+    floats = convert(demo, "gguf-f32", tmp_path).file
+
+    def mean_loss(importance: Importance | None) -> float:
+        llama_quantize(floats, converted.file, scheme, importance)
+        return 1 - float(cosines(converted.encode(english[part]), english_reference[part]).mean())
+
+    assert mean_loss(right) < 0.9 * min(mean_loss(shuffled), mean_loss(None))
+    llama_quantize(floats, converted.file, scheme, right)
+    assert converted.file.read_bytes() == written
+
+
+@pytest.mark.parametrize("target", ["gguf-iq4_nl", "gguf-q4_k_m"])
+def test_importance_changes_no_type(
+    shapes: Any, tiny_unigram: Any, random_checkpoint: Any, tmp_path: Path, target: str
+) -> None:
+    # llama.cpp's IQ4_NL keeps every eighth layer's ffn_down in Q5_K unless there is an importance matrix.
+    shape = shapes["bert"](tiny_unigram, num_hidden_layers=8, intermediate_size=512)
+    checkpoint = replace(random_checkpoint(shape), languages=("en",))
+    floats = convert(checkpoint, "gguf-f32", tmp_path).file
+    plain = tmp_path / "plain.gguf"
+    llama_quantize(floats, plain, GGUF_TARGETS[target])
+    kinds = {name: tensor.kind for name, tensor in read_header(plain).tensors.items()}
+    written = read_header(convert(checkpoint, target, tmp_path).file).tensors
+    assert {name: tensor.kind for name, tensor in written.items()} == kinds
+    if target == "gguf-iq4_nl":
+        assert kinds["blk.0.ffn_down.weight"] == "Q5_K"
 
 
 def test_fall_backs_are_reported(demo: Checkpoint, tmp_path: Path) -> None:

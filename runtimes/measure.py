@@ -95,9 +95,6 @@ class Measured(msgspec.Struct, frozen=True):
     peak_bytes: int
     timings: tuple[Timing, ...]
 
-    def timing(self, case: str) -> Timing:
-        return next(timing for timing in self.timings if timing.case == case)
-
 
 def single_text_cases(
     tokenizer: TextTokenizer, texts: Sequence[str], lengths: Sequence[int] = LENGTHS

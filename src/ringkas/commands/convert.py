@@ -1,0 +1,99 @@
+"""`ringkas build` and `ringkas prune`: a checkpoint in, artifacts or a smaller checkpoint out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ringkas.commands.options import (
+    exit_by,
+    json_option,
+    model_options,
+    parse_corpora,
+    parse_languages,
+    print_json,
+    vocabulary_options,
+    with_options,
+)
+from ringkas.progress import Progress
+
+
+@click.command()
+@with_options(model_options)
+@click.option("--target", "targets", multiple=True, required=True, help="What to make; may be repeated.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Artifacts land in OUT/TARGET.")
+@click.option("--languages", metavar="ko,en", help="Cut the vocabulary to these first.")
+@with_options(vocabulary_options)
+@json_option
+def build(model: str, targets: tuple[str, ...], out: Path, as_json: bool, **options: Any) -> None:
+    """Convert MODEL and verify what was made.
+
+    Every artifact is compared with the PyTorch reference before it gets its name. One that falls short is
+    kept, marked as failed, and the exit status is 1.
+
+    With --languages the vocabulary is cut to what text in them needs, which changes nothing for text whose
+    tokens are all kept; the certificate in ringkas.json says how much text that is.
+    """
+    from ringkas.checkpoint import open_checkpoint
+    from ringkas.export.build import BuildOptions, build_all, prune_options
+    from ringkas.tables import print_built
+
+    languages = [] if options["languages"] is None else parse_languages(options["languages"])
+    pruning = prune_options(languages, parse_corpora(options["corpora"]), options["max_tokens"])
+    checkpoint = open_checkpoint(model, options["revision"])
+    built = build_all(checkpoint, targets, out, BuildOptions(options["overwrite"], pruning), Progress())
+    if as_json:
+        print_json(
+            [
+                {"path": str(one.artifact.path), "size": one.artifact.size, "parity": one.report}
+                for one in built
+            ]
+        )
+    else:
+        print_built([(one.artifact, one.report) for one in built])
+    for one in built:
+        for failure in one.report.failures:
+            click.echo(f"{one.artifact.path}: {failure}", err=True)
+    exit_by(all(one.report.passed for one in built))
+
+
+@click.command()
+@with_options(model_options)
+@click.option("--languages", required=True, metavar="ko,en", help="BCP-47 tags, parted by commas.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
+@with_options(vocabulary_options)
+@click.option("--coverage", type=float, help="Keep at least this share of expected tokens, such as 0.9995.")
+@click.option("--keep-all-characters", is_flag=True, help="Keep single characters of every script.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw rows against expected coverage (a .png).")
+@json_option
+def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) -> None:
+    """Cut MODEL's vocabulary to LANGUAGES and certify what that changes.
+
+    Text whose tokens are all kept gets the very same vectors. The certificate says, per language, on text
+    that chose nothing, how much text that is. The result is an ordinary checkpoint folder.
+    """
+    from ringkas.checkpoint import open_checkpoint
+    from ringkas.export.vocabulary.curve import plot_checkpoint
+    from ringkas.export.vocabulary.prune import PruneOptions, make_plan, prune_checkpoint
+    from ringkas.files import refuse_existing
+    from ringkas.tables import print_vocabulary
+
+    asked = PruneOptions(
+        languages=tuple(parse_languages(languages)),
+        corpora={tag: tuple(files) for tag, files in parse_corpora(options["corpora"]).items()},
+        max_tokens=options["max_tokens"],
+        coverage=options["coverage"],
+        keep_all_characters=options["keep_all_characters"],
+    )
+    checkpoint = open_checkpoint(model, options["revision"])
+    refuse_existing([out], overwrite=options["overwrite"])
+    if options["plot"]:
+        plot_checkpoint(make_plan(checkpoint, asked, Progress()), options["plot"])
+    pruned = prune_checkpoint(checkpoint, asked, out, overwrite=options["overwrite"], progress=Progress())
+    assert pruned.vocabulary is not None
+    if as_json:
+        print_json(pruned.vocabulary)
+    else:
+        print_vocabulary(pruned.vocabulary)

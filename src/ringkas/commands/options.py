@@ -1,0 +1,72 @@
+"""What several commands share: options, their reading, exit statuses, and the JSON document."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from ringkas.errors import TargetError, TextError
+
+PARITY_FELL_SHORT, BAD_INPUT, DEFECT = 1, 2, 3
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads an operator may use.  [default: the engine's choice]",
+)
+model_options = (
+    click.argument("model"),
+    click.option("--revision", help="The hub's branch, tag or commit."),
+    click.option("--overwrite", is_flag=True, help="Replace what is there."),
+)
+vocabulary_options = (
+    click.option(
+        "--corpus", "corpora", multiple=True, metavar="LANGUAGE=FILE",
+        help="Text that chooses tokens of a language; plain or .jsonl, also .gz; may be repeated.",
+    ),
+    click.option("--max-tokens", type=click.IntRange(min=1), help="Keep at most so many, the most useful."),
+)  # fmt: skip
+
+
+def with_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Several click options as one decorator, in the order in which --help lists them."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def parse_languages(stated: str) -> list[str]:
+    languages = [tag.strip() for tag in stated.split(",") if tag.strip()]
+    if not languages:
+        raise TargetError("--languages names none", fix="Write them as ko,en")
+    return languages
+
+
+def parse_corpora(stated: Sequence[str]) -> dict[str, list[Path]]:
+    """`ko=FILE` options, by language."""
+    corpora: dict[str, list[Path]] = {}
+    for one in stated:
+        language, separator, file = one.partition("=")
+        if not (language and separator and file):
+            raise TextError(f"--corpus {one} names no language and file", fix="Write it as ko=FILE")
+        corpora.setdefault(language, []).append(Path(file))
+    return corpora
+
+
+def exit_by(passed: bool) -> None:
+    if not passed:
+        sys.exit(PARITY_FELL_SHORT)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=1).decode("utf-8") + "\n")

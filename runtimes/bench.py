@@ -1,86 +1,142 @@
-"""`ringkas bench`: artifacts side by side, each row with its parity, under the machine's own ceiling."""
+"""`ringkas bench`: artifacts side by side, each row with its parity, above the machine's own floor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
-from ringkas import texts as text_sets
 from ringkas.artifact import Artifact, open_artifact
+from ringkas.checkpoint import open_checkpoint
 from ringkas.errors import MissingExtra
 from ringkas.progress import QUIET, Progress
-from ringkas.runtimes.ceiling import Ceiling, measure_ceiling
-from ringkas.runtimes.measure import Measured, Plan, Subject, measure, offline_case, single_text_cases
-from ringkas.runtimes.verify import tool_versions
+from ringkas.runtimes import ceiling as ceilings
+from ringkas.runtimes.cases import SERVER, Case, built_in_texts, cases
+from ringkas.runtimes.ceiling import Ceiling
+from ringkas.runtimes.engine import Vectors
+from ringkas.runtimes.floor_time import floor_ms, shape_of
+from ringkas.runtimes.floors import floor_of
+from ringkas.runtimes.intervals import Ratio, paired_ratio
+from ringkas.runtimes.machine import Machine, describe_machine
+from ringkas.runtimes.measure import Measured, Plan, measured, open_workers, time_rounds
+from ringkas.runtimes.parity import cosine
+from ringkas.runtimes.probe import load_probe
+from ringkas.runtimes.serving import Served, serve_rounds
+from ringkas.runtimes.verify import covered_rows, full_ids, tool_versions
+from ringkas.runtimes.worker import Subject, Worker
 from ringkas.tokens import TextTokenizer
 
 REFERENCE_NAME = "PyTorch"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
-class BenchRow(msgspec.Struct, frozen=True):
-    """One subject. Size and parity are None for the reference, parity also for an unverified artifact."""
+@dataclass(frozen=True)
+class Lineup:
+    """Who is measured, and on what.
+
+    Args:
+        artifacts: folders; the first one's tokenizer counts the tokens.
+        reference: the model that PyTorch runs beside them.
+        peers: other engines, each behind a command of its own.
+        texts: to measure with; none takes the built-in ones.
+        language: of the built-in texts; None takes the first artifact's first language, or English.
+    """
+
+    artifacts: tuple[Path, ...]
+    reference: str | None = None
+    peers: tuple[Subject, ...] = ()
+    texts: tuple[str, ...] = ()
+    language: str | None = None
+
+
+class Fidelity(msgspec.Struct, frozen=True):
+    """Cosines with the reference, measured in this run. `passed` is None for a peer, which has no floor."""
+
+    texts: int
+    cosine_min: float
+    cosine_mean: float
+    passed: bool | None
+
+
+class BenchRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One subject. `ratios` are to the first row's times, by case; `floors_ms` the least a call can take."""
 
     measured: Measured
+    target: str | None = None
     size: int | None = None
-    passed: bool | None = None
-    cosine_min: float | None = None
-    cosine_mean: float | None = None
+    fidelity: Fidelity | None = None
+    ratios: dict[str, Ratio] = {}
+    floors_ms: dict[str, float] = {}
+    served: Served | None = None
 
 
-class BenchResult(msgspec.Struct, frozen=True):
-    """The whole run. `threads` is None where the engine chose."""
+class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole run. `compared_on`: the texts of the cosines; `texts_sha256` names the timed ones."""
 
     rows: tuple[BenchRow, ...]
-    ceiling: Ceiling | None
     plan: Plan
+    machine: Machine
     tools: dict[str, str]
+    compared_on: str
+    texts_sha256: str
+    ceiling: Ceiling | None = None
     schema_version: int = SCHEMA_VERSION
 
 
-def bench(
-    folders: Sequence[Path],
-    reference: str | None = None,
-    plan: Plan | None = None,
-    progress: Progress = QUIET,
-) -> BenchResult:
-    """Measures the artifacts in `folders` and, if one is named, the PyTorch `reference` beside them.
+def bench(lineup: Lineup, plan: Plan | None = None, progress: Progress = QUIET) -> BenchResult:
+    """Measures everything in `lineup` side by side.
 
-    The texts are built-in ones of the first artifact's first language.
+    Raises:
+        RingkasError: an artifact cannot be opened, or a worker died.
     """
     plan = plan or Plan()
-    artifacts = [open_artifact(folder) for folder in folders]
-    subjects = [Subject(_name(artifact, artifacts), artifact=artifact.path) for artifact in artifacts]
-    behind: list[Artifact | None] = [*artifacts]
-    if reference is not None:
-        subjects.insert(0, Subject(REFERENCE_NAME, reference=reference))
-        behind.insert(0, None)
-    tokenizer = TextTokenizer(artifacts[0].path, artifacts[0].manifest.encoding)
-    texts = _texts(artifacts[0])
-    cases = [*single_text_cases(tokenizer, texts), offline_case(tokenizer, texts)]
-    measured = measure(subjects, cases, plan, progress)
-    return BenchResult(
-        rows=tuple(map(_row, measured, behind)),
-        ceiling=_ceiling(plan.threads, progress),
-        plan=plan,
-        tools=tool_versions(),
+    machine = describe_machine()  # before the run makes a load of its own
+    artifacts = [open_artifact(folder) for folder in lineup.artifacts]
+    subjects = _subjects(lineup, artifacts)
+    timed = _cases(lineup, artifacts[0], plan)
+    with ExitStack() as stack:
+        workers = stack.enter_context(open_workers(list(subjects), plan.threads, progress))
+        with progress.stage("comparing vectors"):
+            vectors = _compare(workers, lineup, artifacts[0], timed)
+        control = _control(stack, plan, progress)
+        schedule = [(worker, case) for case in timed for worker in workers if case.scenario != SERVER]
+        schedule += [(worker, case) for worker in control for case in ceilings.CASES]
+        rounds = time_rounds(schedule, plan, progress)
+        served = _serve(workers, timed, plan, progress)
+        records = [measured(worker, rounds.get(worker.name, ())) for worker in workers]
+    ceiling = ceilings.ceiling_of(rounds[control[0].name], plan.threads) if control else None
+    rows = tuple(
+        BenchRow(
+            measured=record,
+            target=artifact.manifest.target if artifact else None,
+            size=artifact.size if artifact else subject.size,
+            fidelity=vectors.fidelity(record.name, artifact),
+            ratios=_ratios(record, records[0]),
+            floors_ms=_floors(artifact, record, ceiling),
+            served=served.get(record.name),
+        )
+        for record, (subject, artifact) in zip(records, subjects.items(), strict=True)
     )
+    texts = "\n".join(text for case in timed for text in case.texts)
+    return BenchResult(
+        rows=rows, plan=plan, machine=machine, tools=tool_versions(), compared_on=vectors.compared_on,
+        texts_sha256=hashlib.sha256(texts.encode("utf-8")).hexdigest(), ceiling=ceiling,
+    )  # fmt: skip
 
 
-def _texts(artifact: Artifact) -> tuple[str, ...]:
-    language = next((one for one in artifact.manifest.languages if one in text_sets.LANGUAGES), "en")
-    return text_sets.probe([language])[language]
-
-
-def _row(measured: Measured, artifact: Artifact | None) -> BenchRow:
-    if artifact is None:
-        return BenchRow(measured)
-    report = artifact.parity()
-    if report is None:
-        return BenchRow(measured, artifact.size)
-    return BenchRow(measured, artifact.size, report.passed, report.cosine_min, report.cosine_mean)
+def _subjects(lineup: Lineup, artifacts: Sequence[Artifact]) -> dict[Subject, Artifact | None]:
+    """The reference, the artifacts, the peers, each with its artifact if it has one."""
+    subjects: dict[Subject, Artifact | None] = {}
+    if lineup.reference is not None:
+        subjects[Subject(REFERENCE_NAME, reference=lineup.reference)] = None
+    for artifact in artifacts:
+        subjects[Subject(_name(artifact, artifacts), artifact=artifact.path)] = artifact
+    return subjects | dict.fromkeys(lineup.peers)
 
 
 def _name(artifact: Artifact, all_of_them: Sequence[Artifact]) -> str:
@@ -89,10 +145,78 @@ def _name(artifact: Artifact, all_of_them: Sequence[Artifact]) -> str:
     return name if sum(other.manifest.target == name for other in all_of_them) == 1 else str(artifact.path)
 
 
-def _ceiling(threads: int | None, progress: Progress) -> Ceiling | None:
+def _cases(lineup: Lineup, first: Artifact, plan: Plan) -> list[Case]:
+    tokenizer = TextTokenizer(first.path, first.manifest.encoding)
+    language = lineup.language or next(iter(first.manifest.languages), "en")
+    return cases(tokenizer, lineup.texts or built_in_texts(language), plan.scenarios)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Everybody's vectors of the same texts, the reference's, and its token ids."""
+
+    compared_on: str
+    reference: Vectors
+    token_ids: Sequence[Sequence[int]]
+    by_name: Mapping[str, Vectors]
+
+    def fidelity(self, name: str, artifact: Artifact | None) -> Fidelity | None:
+        """None for the reference. A pruned artifact is judged on the texts that it covers."""
+        if name == REFERENCE_NAME:
+            return None
+        rows = covered_rows(self.token_ids, artifact.kept_ids() if artifact else None)
+        expected, found = self.reference[rows], self.by_name[name][rows]
+        if found.shape != expected.shape or not np.isfinite(found).all():
+            cosines = np.zeros(len(expected))  # another model, or no numbers: as far off as can be
+        else:
+            cosines = cosine(expected, found)
+        least, mean = (float(cosines.min()), float(cosines.mean())) if len(cosines) else (0.0, 0.0)
+        passed = None
+        if artifact is not None:
+            floor = floor_of(artifact.manifest.precision)
+            passed = least >= floor.cosine_min and mean >= floor.cosine_mean
+        return Fidelity(len(cosines), least, mean, passed)
+
+
+def _compare(workers: Sequence[Worker], lineup: Lineup, first: Artifact, timed: Sequence[Case]) -> _Compared:
+    """With the reference's vectors of the timed texts; without it, with those that the artifact carries."""
+    if lineup.reference is None:
+        probe = load_probe(first.path)
+        found = {worker.name: worker.encode(probe.texts) for worker in workers}
+        return _Compared("the probe set", probe.vectors, probe.token_ids, found)
+    checkpoint = open_checkpoint(lineup.reference)
+    texts = tuple(dict.fromkeys(text for case in timed for text in case.texts))
+    found = {worker.name: worker.encode(texts) for worker in workers}
+    token_ids = TextTokenizer(checkpoint.path, checkpoint.spec).encode(texts)
+    return _Compared("the timed texts", found[REFERENCE_NAME], full_ids(checkpoint, token_ids), found)
+
+
+def _control(stack: ExitStack, plan: Plan, progress: Progress) -> list[Worker]:
+    """The worker of the machine's ceilings, if it can be had."""
     try:
-        with progress.stage("measuring the machine's ceiling"):
-            return measure_ceiling(threads)
+        subject = ceilings.subject()
     except MissingExtra as error:
         progress.say(f"no ceiling: {error}")
-        return None
+        return []
+    return stack.enter_context(open_workers([subject], plan.threads, progress))
+
+
+def _serve(
+    workers: Sequence[Worker], timed: Sequence[Case], plan: Plan, progress: Progress
+) -> dict[str, Served]:
+    case = next((case for case in timed if case.scenario == SERVER), None)
+    if case is None:
+        return {}
+    return {one.name: one for one in serve_rounds(workers, case, plan, progress)}
+
+
+def _ratios(record: Measured, first: Measured) -> dict[str, Ratio]:
+    pairs = zip(record.timings, first.timings, strict=True)
+    return {own.case: paired_ratio(own.rounds, base.rounds) for own, base in pairs}
+
+
+def _floors(artifact: Artifact | None, record: Measured, ceiling: Ceiling | None) -> dict[str, float]:
+    shape = shape_of(artifact) if artifact else None
+    if shape is None or ceiling is None:
+        return {}
+    return {timing.case: floor_ms(shape, timing, ceiling) for timing in record.timings}

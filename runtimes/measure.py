@@ -1,113 +1,96 @@
 """Measurement: each engine in a process of its own, rounds interleaved, medians with intervals.
 
 Engines side by side in one process distort each other, because idle thread pools spin; and a shared machine
-drifts. So every subject has its own worker (measure_worker.py), all stay loaded, and the rounds go round:
-whatever the machine does, it does to all alike.
+drifts. So every subject has its own worker (worker.py), all stay loaded, and the rounds go round: whatever
+the machine does, it does to all alike.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 
-from ringkas.errors import RingkasError
 from ringkas.progress import QUIET, Progress
-from ringkas.tokens import TextTokenizer
+from ringkas.runtimes.cases import OFFLINE, SINGLE_STREAM, Case, Scenario
+from ringkas.runtimes.intervals import Interval, interval
+from ringkas.runtimes.machine import EnergyMeter, Memory
+from ringkas.runtimes.worker import Subject, Worker
 
-# Token counts that single texts are picked for, as near as the text set has them.
-LENGTHS = (8, 32, 128)
-OFFLINE = "offline"
-
-_CONFIDENCE_Z = 1.96
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a worker loads: an artifact folder, or the PyTorch reference of a model."""
-
-    name: str
-    artifact: Path | None = None
-    reference: str | None = None
-
-
-@dataclass(frozen=True)
-class Case:
-    """Texts that are encoded in one call, and how many tokens they have (special tokens included)."""
-
-    name: str
-    texts: tuple[str, ...]
-    tokens: int
+_PARTS = ("tokenise", "run", "engine")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure. `seconds` is per subject, case and round."""
+    """How to measure.
+
+    Args:
+        rounds: how often it goes round; a ratio's interval needs two.
+        seconds: per subject, case and round.
+        threads: of one operator; None leaves it to the engine.
+        scenarios: which of single-stream, offline, server.
+        latency_bound_ms: the server's 99th percentile must stay below this.
+        rate: texts a second that arrive at the server; None searches for the highest that holds the bound.
+        seed: of the arrivals.
+    """
 
     rounds: int = 5
     seconds: float = 0.3
     threads: int | None = None
-
-
-class Interval(msgspec.Struct, frozen=True):
-    """A median in milliseconds, its 95% confidence interval (by order statistics), and percentiles."""
-
-    median: float
-    low: float
-    high: float
-    p90: float
-    p99: float
-    samples: int
+    scenarios: tuple[Scenario, ...] = (SINGLE_STREAM, OFFLINE)
+    latency_bound_ms: float = 50.0
+    rate: float | None = None
+    seed: int = 0
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """One subject on one case: the whole call, and its two parts."""
+    """One subject on one case.
+
+    `total` is the whole call, of one text in a single stream and of all offline. Its parts, where the worker
+    tells them apart: `tokenise`, `run` (all that follows), and within that `engine`, which pools inside its
+    graph. `rounds` are the medians of the rounds, in milliseconds; `fastest` the
+    quickest call. `cores` is processor time over wall time, `watts` what the whole machine took
+    meanwhile, where it can be read.
+    """
 
     case: str
+    scenario: Scenario
     texts: int
     tokens: int
     total: Interval
-    tokenise: Interval
-    run: Interval
+    rounds: tuple[float, ...]
+    tokenise: Interval | None = None
+    run: Interval | None = None
+    engine: Interval | None = None
+    cores: float | None = None
+    watts: float | None = None
+    fastest: float = 0.0
+
+    @property
+    def texts_per_call(self) -> int:
+        return self.texts if self.scenario == OFFLINE else 1
 
     @property
     def texts_per_second(self) -> float:
-        return 1000 * self.texts / self.total.median
+        return 1000 * self.texts_per_call / self.total.median
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.texts_per_second * self.tokens / self.texts
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """One subject. `cold_s`: from starting its process to its first vector; memory is the process's peak."""
+    """One subject. `cold_s`: from starting its process to its first vector; `load_s` is its own clock's."""
 
     name: str
     cold_s: float
     load_s: float
-    peak_bytes: int
+    memory: Memory | None
     timings: tuple[Timing, ...]
-
-
-def single_text_cases(
-    tokenizer: TextTokenizer, texts: Sequence[str], lengths: Sequence[int] = LENGTHS
-) -> list[Case]:
-    """For each length, the text of `texts` whose token count is nearest to it."""
-    counts = np.array([len(ids) for ids in tokenizer.encode(texts)])
-    nearest = [int(np.abs(counts - length).argmin()) for length in lengths]
-    return [Case(f"{counts[row]} tokens", (texts[row],), int(counts[row])) for row in dict.fromkeys(nearest)]
-
-
-def offline_case(tokenizer: TextTokenizer, texts: Sequence[str]) -> Case:
-    """All the texts in one call."""
-    return Case(OFFLINE, tuple(texts), sum(len(ids) for ids in tokenizer.encode(texts)))
+    versions: dict[str, str] = {}
 
 
 def measure(
@@ -118,121 +101,101 @@ def measure(
     Raises:
         RingkasError: a worker died; what it said is in the message.
     """
-    workers: list[_Worker] = []
+    with open_workers(subjects, plan.threads, progress) as workers:
+        schedule = [(worker, case) for case in cases for worker in workers]
+        timings = time_rounds(schedule, plan, progress)
+        return [measured(worker, timings[worker.name]) for worker in workers]
+
+
+@contextmanager
+def open_workers(
+    subjects: Sequence[Subject], threads: int | None, progress: Progress = QUIET
+) -> Iterator[list[Worker]]:
+    """A process for each subject; all end with the context."""
+    workers: list[Worker] = []
     try:
         for subject in subjects:
             progress.say(f"loading {subject.name} in a process of its own")
-            workers.append(_Worker(subject, plan.threads))
-        samples: dict[tuple[str, str], list[dict[str, float]]] = {}
-        for case in cases:
-            for worker in workers:
-                worker.warm_up(case)
-        for number in range(plan.rounds):
-            progress.say(f"measuring, round {number + 1} of {plan.rounds}")
-            for case in cases:
-                for worker in workers:
-                    found = worker.time(case, plan.seconds)
-                    samples.setdefault((worker.name, case.name), []).extend(found)
-        return [
-            Measured(
-                worker.name,
-                worker.cold_s,
-                worker.load_s,
-                worker.peak_bytes(),
-                tuple(_timing(case, samples[worker.name, case.name]) for case in cases),
-            )
-            for worker in workers
-        ]
+            workers.append(Worker(subject, threads))
+        yield workers
     finally:
         for worker in workers:
             worker.close()
 
 
-def interval(samples: Sequence[float]) -> Interval:
-    """Median and percentiles of samples in seconds, given in milliseconds."""
-    values = np.sort(np.asarray(samples)) * 1e3
-    count = len(values)
-    # The ranks that hold the median with 95% confidence, by the normal approximation of the binomial.
-    margin = _CONFIDENCE_Z * np.sqrt(count) / 2
-    low, high = int(max(0, np.floor(count / 2 - margin))), int(min(count - 1, np.ceil(count / 2 + margin)))
-    return Interval(
-        float(np.median(values)),
-        float(values[low]),
-        float(values[high]),
-        float(np.percentile(values, 90)),
-        float(np.percentile(values, 99)),
-        count,
+def time_rounds(
+    schedule: Sequence[tuple[Worker, Case]], plan: Plan, progress: Progress = QUIET
+) -> dict[str, tuple[Timing, ...]]:
+    """The timings of each worker, by its name.
+
+    Every other round goes backwards, so that a steady drift of the machine favours nobody and nobody is
+    always behind the same neighbour.
+    """
+    gathered = {(worker.name, case.name): _Gathered(case) for worker, case in schedule}
+    for worker, case in schedule:
+        worker.warm_up(case)
+    for number in range(plan.rounds):
+        progress.say(f"measuring, round {number + 1} of {plan.rounds}")
+        for worker, case in schedule if number % 2 == 0 else reversed(schedule):
+            gathered[worker.name, case.name].add(worker, plan.seconds)
+    timings: dict[str, tuple[Timing, ...]] = {worker.name: () for worker, _ in schedule}
+    for (name, _), one in gathered.items():
+        timings[name] += (one.timing(),)
+    return timings
+
+
+def measured(worker: Worker, timings: tuple[Timing, ...]) -> Measured:
+    """A worker's record, with the memory that it holds by now."""
+    return Measured(
+        worker.name,
+        worker.cold_s,
+        worker.load_s,
+        worker.memory(),
+        timings,
+        dict(worker.ready.get("versions") or {}),
     )
 
 
-def _timing(case: Case, samples: Sequence[Mapping[str, float]]) -> Timing:
-    parts = {name: interval([sample[name] for sample in samples]) for name in ("total", "tokenise", "run")}
-    return Timing(case.name, len(case.texts), case.tokens, parts["total"], parts["tokenise"], parts["run"])
+@dataclass
+class _Gathered:
+    """All samples of one subject on one case."""
 
+    case: Case
+    by_round: list[list[Mapping[str, float]]] = field(default_factory=list)
+    cpu_s: float | None = 0.0
+    joules: float | None = 0.0
+    wall_s: float = 0.0
 
-class _Worker:
-    """A process that holds one subject and answers one JSON line with another."""
+    def add(self, worker: Worker, seconds: float) -> None:
+        meter = EnergyMeter()
+        timed = worker.time(self.case, seconds)
+        joules = meter.joules()
+        self.by_round.append(list(timed.samples))
+        self.cpu_s = None if self.cpu_s is None or timed.cpu_s is None else self.cpu_s + timed.cpu_s
+        self.joules = None if self.joules is None or joules is None else self.joules + joules
+        self.wall_s += timed.wall_s
 
-    def __init__(self, subject: Subject, threads: int | None) -> None:
-        self.name = subject.name
-        spec = {
-            "artifact": str(subject.artifact) if subject.artifact else None,
-            "reference": subject.reference,
-            "threads": threads,
+    def timing(self) -> Timing:
+        samples = [sample for samples in self.by_round for sample in samples]
+        parts = {
+            name: interval([sample[name] for sample in samples]) if name in samples[0] else None
+            for name in _PARTS
         }
-        # A file, not a pipe: nobody reads it while the worker runs.
-        self._errors = TemporaryFile()  # noqa: SIM115 (closed by close())
-        started = time.perf_counter()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ringkas.runtimes.measure_worker", json.dumps(spec)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "true"},
+        return Timing(
+            case=self.case.name,
+            scenario=self.case.scenario,
+            texts=len(self.case.texts),
+            tokens=self.case.tokens,
+            total=interval([sample["total"] for sample in samples]),
+            rounds=tuple(1e3 * _median(samples) for samples in self.by_round),
+            tokenise=parts["tokenise"],
+            run=parts["run"],
+            engine=parts["engine"],
+            cores=None if self.cpu_s is None else self.cpu_s / self.wall_s,
+            watts=None if self.joules is None else self.joules / self.wall_s,
+            fastest=1e3 * min(sample["total"] for sample in samples),
         )
-        try:
-            self.load_s = float(self._read()["load_s"])
-        except BaseException:
-            self.close()
-            raise
-        self.cold_s = time.perf_counter() - started
 
-    def warm_up(self, case: Case) -> None:
-        self._ask({"do": "warm_up", "case": case.name, "texts": case.texts})
 
-    def time(self, case: Case, seconds: float) -> list[dict[str, float]]:
-        samples: list[dict[str, float]] = self._ask({"do": "time", "case": case.name, "seconds": seconds})[
-            "samples"
-        ]
-        return samples
-
-    def peak_bytes(self) -> int:
-        return int(self._ask({"do": "memory"})["peak_bytes"])
-
-    def close(self) -> None:
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            if stream is not None:
-                with suppress(BrokenPipeError):  # it died with a request unread
-                    stream.close()
-        self._process.wait()
-
-    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died: _read says why
-        return self._read()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if line:
-            answer: dict[str, Any] = json.loads(line)
-            return answer
-        self._process.wait()
-        self._errors.seek(0)
-        said = self._errors.read().decode("utf-8", errors="replace").strip().splitlines()
-        raise RingkasError(f"measuring {self.name} failed", why=said[-1] if said else "its process died")
+def _median(samples: Sequence[Mapping[str, float]]) -> float:
+    return float(np.median([sample["total"] for sample in samples]))

@@ -1,42 +1,158 @@
-"""The process that holds one engine for measure.py: a JSON line in, a JSON line out."""
+"""The process that holds one engine while it is measured (worker.py): a JSON line in, a JSON line out."""
 
 from __future__ import annotations
 
+import base64
 import json
-import re
-import resource
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
+from ringkas.runtimes.engine import Engine, Vectors
+from ringkas.tokens import TokenBatch
 
 # Warm when two windows of this many calls agree to 5%, or when the time is up.
 _WINDOW, _STEADY, _WARM_UP_SECONDS = 5, 0.05, 1.5
 _MIN_CALLS = 3
+# Texts that a server puts into one call of the encoder, when so many wait.
+_SERVED_AT_ONCE = 64
+
+Answer = dict[str, Any]
 
 
 def main() -> None:
+    """Loads what the argument names, says so, and answers until the input ends."""
     spec = json.loads(sys.argv[1])
     started = time.perf_counter()
     encoder = _open(spec)
     encoder.encode("first vector")
     _answer({"load_s": time.perf_counter() - started})
-    cases: dict[str, Sequence[str]] = {}
+    serve_requests(encoder)
+
+
+def serve_requests(encoder: Encoder) -> None:
+    """Answers each line of the input about `encoder`."""
+    texts_of: dict[str, Sequence[str]] = {}
     for line in sys.stdin:
         request = json.loads(line)
         if request["do"] == "warm_up":
-            cases[request["case"]] = request["texts"]
-            _warm_up(encoder, request["texts"])
-            _answer({})
-        elif request["do"] == "time":
-            _answer({"samples": _time(encoder, cases[request["case"]], request["seconds"])})
-        else:
-            _answer({"peak_bytes": _peak_bytes()})
+            texts_of[request["case"]] = request["texts"]
+        texts = request.get("texts") or texts_of[request["case"]]
+        _answer(_ANSWERS[request["do"]](encoder, texts, request))
+
+
+def warm_up(encoder: Encoder, texts: Sequence[str], request: Mapping[str, Any]) -> Answer:
+    """Encodes until two windows of calls take the same time."""
+    until = time.perf_counter() + _WARM_UP_SECONDS
+    durations: list[float] = []
+    for call in _calls(texts, request["each"]):
+        started = time.perf_counter()
+        encoder.encode(call)
+        durations.append(time.perf_counter() - started)
+        before, last = durations[-2 * _WINDOW : -_WINDOW], durations[-_WINDOW:]
+        steady = len(before) == _WINDOW and abs(np.median(last) / np.median(before) - 1) < _STEADY
+        if steady or time.perf_counter() > until:
+            break
+    return {}
+
+
+def time_calls(encoder: Encoder, texts: Sequence[str], request: Mapping[str, Any]) -> Answer:
+    """Seconds of whole calls, and of their parts: tokenising, what follows, and the engine within that."""
+    samples: list[dict[str, float]] = []
+    until = time.perf_counter() + request["seconds"]
+    for call in _calls(texts, request["each"]):
+        started = time.perf_counter()
+        encoder.encode(call)
+        total = time.perf_counter() - started
+        # The parts are timed in calls of their own, so that timing them adds nothing to the whole.
+        samples.append({"total": total, **_parts(encoder, call)})
+        if len(samples) >= _MIN_CALLS and time.perf_counter() > until:
+            return {"samples": samples}
+    raise AssertionError("calls never end")
+
+
+def encode(encoder: Encoder, texts: Sequence[str], request: Mapping[str, Any]) -> Answer:
+    """The vectors of the request's texts."""
+    vectors = np.ascontiguousarray(encoder.encode(texts), dtype="<f4")
+    return {"vectors": base64.b64encode(vectors.tobytes()).decode("ascii"), "shape": vectors.shape}
+
+
+def serve(encoder: Encoder, texts: Sequence[str], request: Mapping[str, Any]) -> Answer:
+    """Texts that arrive at random (a Poisson process), each served with all that wait when its turn comes.
+
+    The answer holds each text's seconds from its arrival to its vector. When the queue is not emptied in
+    twice the time in which it was filled, the rest counts as `unfinished`.
+    """
+    chance = np.random.default_rng(request["seed"])
+    arrivals = _arrivals(chance, request["rate"], request["seconds"])
+    picked = chance.integers(0, len(texts), len(arrivals))
+    latencies: list[float] = []
+    started = time.perf_counter()
+    while len(latencies) < len(arrivals):
+        now = time.perf_counter() - started
+        if now > 2 * request["seconds"]:
+            break
+        first = len(latencies)
+        waiting = int(np.searchsorted(arrivals, now, side="right"))
+        if waiting == first:
+            time.sleep(arrivals[first] - now)
+            continue
+        last = min(waiting, first + _SERVED_AT_ONCE)
+        encoder.encode([texts[index] for index in picked[first:last]])
+        done = time.perf_counter() - started
+        latencies += (done - arrivals[first:last]).tolist()
+    return {"latencies": latencies, "unfinished": len(arrivals) - len(latencies)}
+
+
+_ANSWERS: Mapping[str, Callable[[Encoder, Sequence[str], Mapping[str, Any]], Answer]] = {
+    "warm_up": warm_up,
+    "time": time_calls,
+    "encode": encode,
+    "serve": serve,
+}
+
+
+class _Clocked(Engine):
+    """An engine that adds up the seconds it runs."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.dimension, engine.max_length)
+        self.seconds, self._engine = 0.0, engine
+
+    def run(self, batch: TokenBatch) -> Vectors:
+        started = time.perf_counter()
+        vectors = self._engine.run(batch)
+        self.seconds += time.perf_counter() - started
+        return vectors
+
+    _run = run
+
+
+def _parts(encoder: Encoder, texts: Sequence[str]) -> dict[str, float]:
+    clocked = Encoder(encoder.spec, encoder.tokenizer, _Clocked(encoder.engine))
+    assert isinstance(clocked.engine, _Clocked)
+    started = time.perf_counter()
+    token_ids = encoder.tokenizer.encode(texts)
+    tokenised = time.perf_counter()
+    clocked.encode_ids(token_ids)
+    run = time.perf_counter() - tokenised
+    return {"tokenise": tokenised - started, "run": run, "engine": clocked.engine.seconds}
+
+
+def _calls(texts: Sequence[str], each: bool) -> Iterator[Sequence[str]]:
+    """Without end: one text after another, or all of them."""
+    return cycle([[text] for text in texts] if each else [list(texts)])
+
+
+def _arrivals(chance: np.random.Generator, rate: float, seconds: float) -> npt.NDArray[np.float64]:
+    gaps = chance.exponential(1 / rate, max(1, round(rate * seconds)))
+    return np.cumsum(gaps)
 
 
 def _open(spec: dict[str, Any]) -> Encoder:
@@ -45,47 +161,7 @@ def _open(spec: dict[str, Any]) -> Encoder:
     return load(spec["artifact"], threads=spec["threads"], allow_failed=True)
 
 
-def _warm_up(encoder: Encoder, texts: Sequence[str]) -> None:
-    until = time.perf_counter() + _WARM_UP_SECONDS
-    durations: list[float] = []
-    while time.perf_counter() < until:
-        started = time.perf_counter()
-        encoder.encode(texts)
-        durations.append(time.perf_counter() - started)
-        before, last = durations[-2 * _WINDOW : -_WINDOW], durations[-_WINDOW:]
-        if len(before) == _WINDOW and abs(np.median(last) / np.median(before) - 1) < _STEADY:
-            return
-
-
-def _time(encoder: Encoder, texts: Sequence[str], seconds: float) -> list[dict[str, float]]:
-    samples: list[dict[str, float]] = []
-    until = time.perf_counter() + seconds
-    while len(samples) < _MIN_CALLS or time.perf_counter() < until:
-        started = time.perf_counter()
-        encoder.encode(texts)
-        total = time.perf_counter() - started
-        # The parts are timed in calls of their own, so that timing them adds nothing to the whole.
-        started = time.perf_counter()
-        token_ids = encoder.tokenizer.encode(texts)
-        tokenised = time.perf_counter()
-        encoder.encode_ids(token_ids)
-        samples.append(
-            {"total": total, "tokenise": tokenised - started, "run": time.perf_counter() - tokenised}
-        )
-    return samples
-
-
-def _peak_bytes() -> int:
-    """The most memory this process held. On Linux not ru_maxrss, which starts at the parent's size."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        if found:
-            return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _answer(message: dict[str, Any]) -> None:
+def _answer(message: Answer) -> None:
     print(json.dumps(message), flush=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -96,10 +96,23 @@ def reference_probe(
     """
     with load_reference_encoder(checkpoint, threads=threads) as encoder:
         probe = make_probe(encoder, {**text_sets.probe(languages), **(own or {})}, checkpoint.origin)
+    return replace(probe, token_ids=full_ids(checkpoint, probe.token_ids))
+
+
+def full_ids(checkpoint: Checkpoint, token_ids: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """A checkpoint's own token ids as those of the vocabulary that it was cut from, if it was."""
     if checkpoint.vocabulary is None:
-        return probe
+        return tuple(tuple(ids) for ids in token_ids)
     kept = load_kept_ids(checkpoint.path)
-    return replace(probe, token_ids=tuple(tuple(kept[list(ids)].tolist()) for ids in probe.token_ids))
+    return tuple(tuple(kept[list(ids)].tolist()) for ids in token_ids)
+
+
+def covered_rows(token_ids: Sequence[Sequence[int]], kept: npt.NDArray[np.int64] | None) -> list[int]:
+    """Which texts, given by their full ids, have only tokens that were kept; all when none were cut."""
+    if kept is None:
+        return list(range(len(token_ids)))
+    ids = set(kept.tolist())
+    return [row for row, tokens in enumerate(token_ids) if ids.issuperset(tokens)]
 
 
 def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:
@@ -108,7 +121,7 @@ def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:
     A pruned vocabulary is judged on the texts that it covers; the others are counted as skipped.
     """
     kept = artifact.kept_ids()
-    covered = _covered(probe, kept)
+    covered = covered_rows(probe.token_ids, kept)
     skipped = len(probe) - len(covered)
     if skipped:
         probe = probe.select(covered)
@@ -135,13 +148,6 @@ def tool_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _covered(probe: Probe, kept: npt.NDArray[np.int64] | None) -> list[int]:
-    if kept is None:
-        return list(range(len(probe)))
-    ids = set(kept.tolist())
-    return [row for row, tokens in enumerate(probe.token_ids) if ids.issuperset(tokens)]
 
 
 def _may_record(artifact: Artifact, probe: Probe, own: Mapping[str, list[str]], progress: Progress) -> bool:

@@ -44,7 +44,7 @@ def diagnose() -> Diagnosis:
     return Diagnosis(
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         cores=os.cpu_count() or 1,
-        cpu_features=_cpu_features(),
+        cpu_features=cpu_features(),
         providers=_providers(),
         parts=tuple(
             Part(
@@ -76,7 +76,7 @@ def _providers() -> tuple[str, ...]:
     return tuple(onnxruntime.get_available_providers())
 
 
-def _cpu_features() -> tuple[str, ...]:
+def cpu_features() -> tuple[str, ...]:
     """The instruction sets that decide how fast 8-bit products are (Linux on x86 and ARM)."""
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
     try:

@@ -11,11 +11,19 @@ from ringkas.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Family:
-    """One encoder architecture. `offset_positions`: positions start at `pad_token_id + 1` (RoBERTa)."""
+    """One encoder architecture.
+
+    Args:
+        name: the `model_type`.
+        architectures: the classes that a configuration may name.
+        offset_positions: positions start at `pad_token_id + 1` (RoBERTa).
+        gated: the feed-forward's activation multiplies a second product (a gate).
+    """
 
     name: str
     architectures: tuple[str, ...]
     offset_positions: bool = False
+    gated: bool = False
 
     def position_offset(self, config: Mapping[str, Any]) -> int:
         """The first position id of a text: rows before it in the position table are never used by text."""
@@ -33,7 +41,7 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     "bert": Family("bert", ("BertModel", "BertForMaskedLM")),
     "xlm-roberta": Family("xlm-roberta", ("XLMRobertaModel", "XLMRobertaForMaskedLM"), offset_positions=True),
-    "modernbert": Family("modernbert", ("ModernBertModel", "ModernBertForMaskedLM")),
+    "modernbert": Family("modernbert", ("ModernBertModel", "ModernBertForMaskedLM"), gated=True),
 }
 
 

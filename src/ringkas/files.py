@@ -26,10 +26,20 @@ def is_inside(name: str) -> bool:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Writes `value` beside `file` and renames it into place, so that a reader never sees half of it."""
+    """Writes `value` as JSON, whole or not at all."""
+    _write_whole(file, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes `text` as UTF-8, whole or not at all."""
+    _write_whole(file, text.encode("utf-8"))
+
+
+def _write_whole(file: Path, data: bytes) -> None:
+    """Writes beside `file` and renames it into place, so that a reader never sees half of it."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+        partial.write_bytes(data)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)

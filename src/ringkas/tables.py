@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ringkas.artifact import Artifact
     from ringkas.doctor import Diagnosis
     from ringkas.runtimes.bench import BenchResult
+    from ringkas.runtimes.bench_compare import Comparison
     from ringkas.runtimes.parity import ParityReport
 
 
@@ -60,32 +61,40 @@ def print_report(report: ParityReport) -> None:
 
 
 def print_bench(result: BenchResult) -> None:
-    """One line a subject; an artifact whose parity fell short says so beside its cosine."""
-    cases = result.rows[0].measured.timings
-    heads = [f"p50 {case.case}" if case.texts == 1 else f"{case.texts} texts at once" for case in cases]
-    table = _table("", "size", "cosine min", "mean", "cold start", "peak memory", *heads)
-    for row in result.rows:
-        measured = row.measured
-        times = [
-            f"{case.total.median:.1f} ms" if case.texts == 1 else f"{case.texts_per_second:.0f} texts/s"
-            for case in measured.timings
-        ]
-        mark = " FALLS SHORT" if row.passed is False else ""
+    """Size and fidelity, single texts, throughput; a row whose parity fell short is struck through."""
+    from ringkas.runtimes.bench_table import remarks, tables
+
+    for cells in tables(result):
+        table = _table(*cells.heads, title=cells.title)
+        for line in cells.lines:
+            name = f"{line.cells[0]} FALLS SHORT" if line.struck else line.cells[0]
+            table.add_row(name, *line.cells[1:], style="strike" if line.struck else None)
+        _print(table)
+    for remark in remarks(result):
+        print(remark)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """One line a subject and case, the slowdowns marked, and the verdict."""
+    table = _table("", "case", "time after / before", "interval", "")
+    for change in comparison.changes:
+        low, high = change.ratio.low or 0.0, change.ratio.high or float("inf")
         table.add_row(
-            measured.name,
-            "" if row.size is None else megabytes(row.size),
-            _cosine(row.cosine_min) + mark,
-            _cosine(row.cosine_mean),
-            f"{measured.cold_s:.1f} s",
-            megabytes(measured.peak_bytes),
-            *times,
+            change.name,
+            change.case,
+            f"{change.ratio.value:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            "SLOWER" if change.slower else "",
         )
     _print(table)
-    if result.ceiling is not None:
+    if comparison.machine_ratio is not None:
         print(
-            f"This machine multiplies matrices at {result.ceiling.fp32_gops:.0f} GFLOP/s in fp32 and "
-            f"{result.ceiling.int8_gops:.0f} GOP/s in int8 at best ({result.ceiling.threads} threads)."
+            f"The machine itself took {comparison.machine_ratio:.2f} times as long after as before; "
+            "the ratios are free of that."
         )
+    for name in comparison.fidelity_lost:
+        print(f"{name} held its parity before and FALLS SHORT after.")
+    print("Slower." if comparison.slower else "No slowdown beyond chance.")
 
 
 def print_vocabulary(certificate: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ class TextTokenizer:
         self._tokenizer.enable_truncation(spec.max_length)
         if spec.lower_case:
             _lower_case_first(self._tokenizer)
-        self.pad_id = spec.pad_id
+        self.pad_id, self.max_length = spec.pad_id, spec.max_length
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, special tokens included. The texts must be valid UTF-8 strings."""

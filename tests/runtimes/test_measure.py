@@ -1,94 +1,79 @@
-"""Measurement: what it reports is what happened, and a slow or broken engine shows."""
+"""Measurement: what it reports is what happened, and a slow, broken or silent engine shows."""
 
 from __future__ import annotations
 
-import math
-import time
+import sys
 from pathlib import Path
 
-import msgspec
-import numpy as np
 import pytest
 
-from ringkas import RingkasError, load
-from ringkas.runtimes import measure_worker
-from ringkas.runtimes.bench import bench
-from ringkas.runtimes.ceiling import linear_operations, measure_ceiling
-from ringkas.runtimes.measure import Plan, Subject, interval, measure, offline_case, single_text_cases
+from ringkas import RingkasError
+from ringkas.artifact import open_artifact
+from ringkas.runtimes import ceiling
+from ringkas.runtimes.cases import MIX, OFFLINE, SINGLE_STREAM, Case
+from ringkas.runtimes.floor_time import shape_of
+from ringkas.runtimes.measure import Plan, Subject, measure, open_workers, time_rounds
 
 QUICK = Plan(rounds=2, seconds=0.05, threads=1)
-TEXTS = ["one two", "a sentence of some ten words that says next to nothing", "word " * 100]
+TEXTS = ("one two", "a sentence of some ten words that says next to nothing")
+CASES = (Case(MIX, SINGLE_STREAM, TEXTS, 18), Case(OFFLINE, OFFLINE, TEXTS, 18))
 
 
-def test_interval_holds_the_median_of_the_population() -> None:
-    rng = np.random.default_rng(0)
-    held = 0
-    for _ in range(300):
-        found = interval(rng.exponential(1.0, 101).tolist())
-        held += found.low <= 1e3 * np.log(2) <= found.high
-    assert 0.90 < held / 300 < 0.99
+def test_samples_and_parts_of_an_artifact(demo_artifacts: Path) -> None:
+    subject = Subject("fp32", artifact=demo_artifacts / "onnx-fp32")
+    (record,) = measure([subject], CASES, QUICK)
+    assert record.cold_s > record.load_s > 0
+    assert record.memory is None or record.memory.peak >= record.memory.resident > 50e6
+    assert [timing.case for timing in record.timings] == [MIX, OFFLINE]
+    for timing in record.timings:
+        assert timing.total.samples >= 2 * QUICK.rounds
+        assert timing.fastest <= timing.total.low <= timing.total.median <= timing.total.high
+        assert timing.total.median <= timing.total.p90 <= timing.total.p99
+        assert len(timing.rounds) == QUICK.rounds
+        assert timing.tokenise is not None
+        assert timing.run is not None
+        assert timing.engine is not None
+        assert 0 < timing.tokenise.median < timing.total.median
+        assert 0 < timing.engine.median < timing.run.median
+        assert timing.cores is None or timing.cores > 0
+    single, offline = record.timings
+    assert (single.texts_per_call, offline.texts_per_call) == (1, 2)
+    assert offline.tokens_per_second == pytest.approx(9 * offline.texts_per_second)
 
 
-def test_interval_of_known_samples() -> None:
-    found = interval([0.001 * value for value in range(1, 102)])
-    assert found.samples == 101
-    # The value of rank r is r milliseconds. Half, 90% and 99% of the way from rank 1 to rank 101:
-    assert (found.median, found.p90, found.p99) == pytest.approx((51, 91, 100))
-    # The median of the population is below rank 41 or above rank 62 in less than 5% of samples.
-    assert (found.low, found.high) == pytest.approx((41, 62))
-    assert 0.95 < sum(math.comb(101, below) for below in range(41, 62)) / 2**101 < 0.97
+@pytest.mark.parametrize(("answer", "reason"), [
+    ("raise SystemExit('out of order')", "out of order"),
+    ("print('ready, steady')", "it answered 'ready, steady'"),
+])  # fmt: skip
+def test_a_worker_that_dies_or_babbles_says_why(answer: str, reason: str) -> None:
+    with pytest.raises(RingkasError, match=reason):
+        measure([Subject("broken", command=(sys.executable, "-c", answer))], [], QUICK)
 
 
-def test_cases_are_picked_by_their_token_count(demo_artifacts: Path) -> None:
-    with load(demo_artifacts / "onnx-fp32") as encoder:
-        cases = single_text_cases(encoder.tokenizer, TEXTS, (4, 12, 100))
-        assert [case.texts[0] for case in cases] == TEXTS
-        for case in cases:
-            assert case.tokens == len(encoder.tokenizer.encode(case.texts)[0])
-        assert offline_case(encoder.tokenizer, TEXTS).tokens == sum(case.tokens for case in cases)
+def test_a_command_that_is_not_there_is_named() -> None:
+    with pytest.raises(RingkasError, match="measuring absent failed: cannot start it"):
+        measure([Subject("absent", command=("no-such-command",))], [], QUICK)
 
 
-def test_two_subjects_are_measured_side_by_side(demo_artifacts: Path) -> None:
-    result = bench([demo_artifacts / "onnx-fp32", demo_artifacts / "onnx-fp16"], "demo", QUICK)
-    assert [row.measured.name for row in result.rows] == ["PyTorch", "onnx-fp32", "onnx-fp16"]
-    for row in result.rows:
-        assert row.measured.peak_bytes > 50e6
-        assert row.measured.cold_s > row.measured.load_s > 0
-        for timing in row.measured.timings:
-            assert timing.total.samples >= 2 * QUICK.rounds
-            assert timing.total.low <= timing.total.median <= timing.total.high
-            assert timing.total.median <= timing.total.p90 <= timing.total.p99
-            assert 0 < timing.tokenise.median < timing.total.median
-    assert result.rows[1].passed is True
-    assert result.rows[0].passed is None
-    msgspec.json.encode(result)
-
-
-def test_a_slower_engine_shows(demo_artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with load(demo_artifacts / "onnx-fp32", threads=1) as encoder:
-        honest = np.median([sample["run"] for sample in measure_worker._time(encoder, ["one two"], 0.3)])
-        run = encoder.engine.run
-
-        def sluggish(batch: object) -> object:
-            time.sleep(0.05)
-            return run(batch)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(encoder.engine, "run", sluggish)
-        slow = np.median([sample["run"] for sample in measure_worker._time(encoder, ["one two"], 0.3)])
-    assert slow - honest > 0.03
-
-
-def test_a_worker_that_dies_says_why(tmp_path: Path) -> None:
+def test_an_artifact_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RingkasError, match="there is no artifact folder"):
         measure([Subject("gone", artifact=tmp_path / "gone")], [], QUICK)
 
 
-def test_ceiling_is_plausible() -> None:
-    ceiling = measure_ceiling(1, seconds=0.2)
-    assert 1 < ceiling.fp32_gops < 10_000
-    assert 1 < ceiling.int8_gops < 100_000
+def test_ceilings_are_plausible() -> None:
+    with open_workers([ceiling.subject()], 1) as workers:
+        timings = time_rounds([(workers[0], case) for case in ceiling.CASES], QUICK)
+    found = ceiling.ceiling_of(timings[workers[0].name], 1)
+    assert 1 < found.fp32_gops < 10_000
+    assert 1 < found.int8_gops < 100_000
+    assert 0.5 < found.read_gbytes < 10_000
+    assert len(found.control_rounds) == QUICK.rounds
 
 
-def test_operations_of_minilm_are_those_of_its_paper_shape() -> None:
+def test_operations_of_minilm_are_those_of_its_shape(demo_artifacts: Path) -> None:
+    shape = shape_of(open_artifact(demo_artifacts / "onnx-fp32"))
+    assert shape is not None
     # 6 layers, 384 wide, 1,536 inside: 10.6 million weights in the linear layers, two operations each.
-    assert linear_operations(384, 1536, 6, 1) == pytest.approx(2 * 10_616_832 + 2 * 6 * 2 * 384, rel=1e-9)
+    assert shape.operations(1) == pytest.approx(2 * 10_616_832 + 2 * 6 * 2 * 384, rel=1e-9)
+    assert not shape.integer
+    assert shape.weight_bytes == pytest.approx(4 * 10_616_832, rel=0.05)

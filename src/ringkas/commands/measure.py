@@ -3,48 +3,112 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ringkas.commands.options import print_json, threads_option
+from ringkas.commands.options import exit_by, print_json, threads_option
 from ringkas.errors import TextError
 from ringkas.progress import Progress
 
+_file = click.Path(path_type=Path)
+
 
 @click.command()
-@click.argument("artifacts", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("artifacts", nargs=-1, type=_file)
 @click.option("--reference", metavar="MODEL", help="Measure PyTorch on this model beside them.")
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    type=click.Choice(("single-stream", "offline", "server")),
+    help="May be repeated.  [default: single-stream and offline]",
+)
+@click.option("--texts", type=_file, help="Your own texts, one a line, or a .jsonl.  [default: built in]")
+@click.option("--language", help="Of the built-in texts.  [default: the first artifact's first, or en]")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--latency-bound", default=50.0, show_default=True, help="Server: most ms at the 99th percentile."
+)
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Server: only this rate, in texts/s."
+)
 @threads_option
+@click.option("--html", type=_file, help="Write a page with plots here.")
+@click.option("--markdown", type=_file, help="Write the tables here.")
 @click.option(
     "--json",
     "json_file",
     type=click.Path(path_type=Path, allow_dash=True),
     help="Write the result here; - for stdout.",
 )
-def bench(
-    artifacts: tuple[Path, ...],
-    reference: str | None,
-    rounds: int,
-    threads: int | None,
-    json_file: Path | None,
-) -> None:
-    """Measure ARTIFACTS side by side: latency of single texts, and throughput.
+@click.option("--compare", nargs=2, type=_file, metavar="BEFORE AFTER", help="Judge two results instead.")
+def bench(artifacts: tuple[Path, ...], **options: Any) -> None:
+    """Measure ARTIFACTS side by side: latency of single texts, throughput, a server's load, and parity.
 
-    Each runs in a process of its own, the rounds interleaved; medians with 95% intervals are in the JSON.
+    Each runs in a process of its own, the rounds interleaved. The first row (PyTorch with --reference) is
+    what the others' times are compared with. --compare BEFORE.json AFTER.json judges two earlier results: the
+    exit status is 1 when one of them is slower beyond what chance and the machine explain.
     """
+    if options["compare"]:
+        _compare(artifacts, options["compare"])
+    elif artifacts:
+        _measure(artifacts, options)
+    else:
+        raise click.UsageError("Name an artifact, or two results with --compare.")
+
+
+def _measure(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
     from ringkas.files import write_json
+    from ringkas.runtimes.bench import Lineup
     from ringkas.runtimes.bench import bench as run
     from ringkas.runtimes.measure import Plan
     from ringkas.tables import print_bench
+    from ringkas.texts import check_texts, read_texts
 
-    if json_file is not None and str(json_file) != "-" and not json_file.parent.is_dir():
-        raise TextError(f"there is no folder {json_file.parent} to write {json_file.name} into")
-    result = run(artifacts, reference, Plan(rounds=rounds, threads=threads), Progress())
-    if json_file is None:
-        print_bench(result)
-    elif str(json_file) == "-":
+    json_file = options["json_file"]
+    to_stdout = str(json_file) == "-"
+    for file in (None if to_stdout else json_file, options["html"], options["markdown"]):
+        if file is not None and not file.parent.is_dir():
+            raise TextError(f"there is no folder {file.parent} to write {file.name} into")
+    texts = tuple(check_texts(read_texts(options["texts"]))) if options["texts"] else ()
+    lineup = Lineup(artifacts, options["reference"], texts=texts, language=options["language"])
+    plan = Plan(
+        rounds=options["rounds"],
+        threads=options["threads"],
+        scenarios=options["scenarios"] or Plan.scenarios,
+        latency_bound_ms=options["latency_bound"],
+        rate=options["rate"],
+    )
+    result = run(lineup, plan, Progress())
+    if json_file is not None and not to_stdout:
+        write_json(json_file, result)
+    _write_reports(result, options)
+    if to_stdout:
         print_json(result)
     else:
-        write_json(json_file, result)
         print_bench(result)
+
+
+def _write_reports(result: Any, options: dict[str, Any]) -> None:
+    from ringkas.files import write_text
+
+    if options["markdown"]:
+        from ringkas.runtimes.bench_report import to_markdown
+
+        write_text(options["markdown"], to_markdown(result))
+    if options["html"]:
+        from ringkas.runtimes.bench_report import to_html
+
+        write_text(options["html"], to_html(result))
+
+
+def _compare(artifacts: tuple[Path, ...], files: tuple[Path, Path]) -> None:
+    from ringkas.runtimes.bench_compare import compare_results, read_result
+    from ringkas.tables import print_comparison
+
+    if artifacts:
+        raise click.UsageError("--compare judges two results: name no artifact beside it.")
+    comparison = compare_results(*map(read_result, files))
+    print_comparison(comparison)
+    exit_by(not comparison.slower)

@@ -1,0 +1,104 @@
+"""What a measurement encodes: real text at about 8, 32, 128 and 512 tokens, and the mix as it comes.
+
+The built-in texts are the probe set, which no calibration has seen, so that the parity that is measured on
+them beside the speed is honest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ringkas import texts as text_sets
+from ringkas.errors import TextError
+from ringkas.tokens import TextTokenizer
+
+SINGLE_STREAM: Literal["single-stream"] = "single-stream"
+OFFLINE: Literal["offline"] = "offline"
+SERVER: Literal["server"] = "server"
+Scenario = Literal["single-stream", "offline", "server"]
+SCENARIOS: tuple[Scenario, ...] = (SINGLE_STREAM, OFFLINE, SERVER)
+
+LENGTHS = (8, 32, 128, 512)
+MIX = "mix"
+_PER_LENGTH = 4  # texts of about the same length that take turns
+_TOLERANCE = 0.25
+
+
+@dataclass(frozen=True)
+class Case:
+    """Texts that belong together, and how many tokens they have (special tokens included) in all.
+
+    In a single stream they are encoded one at a time, in turn; offline all in one call; for a server they
+    arrive one by one.
+    """
+
+    name: str
+    scenario: Scenario
+    texts: tuple[str, ...]
+    tokens: int
+
+    @property
+    def one_at_a_time(self) -> bool:
+        return self.scenario != OFFLINE
+
+
+def cases(tokenizer: TextTokenizer, texts: Sequence[str], scenarios: Sequence[Scenario]) -> list[Case]:
+    """The cases of `scenarios` over `texts`.
+
+    Raises:
+        TextError: there is no text to measure with.
+    """
+    listed = [text for text in texts if text.strip()]
+    if not listed:
+        raise TextError("there is no text to measure with", why="every one is empty")
+    counts = _counts(tokenizer, listed)
+    found: list[Case] = []
+    if SINGLE_STREAM in scenarios:
+        found += single_stream(tokenizer, listed)
+    for scenario in (OFFLINE, SERVER):
+        if scenario in scenarios:
+            found.append(Case(scenario, scenario, tuple(listed), sum(counts)))
+    return found
+
+
+def single_stream(tokenizer: TextTokenizer, texts: Sequence[str]) -> list[Case]:
+    """Single texts by length, then all of them. A length that the texts do not have is left out."""
+    candidates = joined(tokenizer, texts, max(LENGTHS))
+    counts = np.array(_counts(tokenizer, candidates))
+    found: dict[int, Case] = {}
+    for length in LENGTHS:
+        asked = min(length, tokenizer.max_length)
+        nearest = np.argsort(np.abs(counts - asked), kind="stable")[:_PER_LENGTH]
+        near = [int(row) for row in nearest if abs(counts[row] - asked) <= _TOLERANCE * asked]
+        if near:
+            chosen = tuple(candidates[row] for row in near)
+            found.setdefault(asked, Case(f"{asked} tokens", SINGLE_STREAM, chosen, int(counts[near].sum())))
+    return [*found.values(), Case(MIX, SINGLE_STREAM, tuple(texts), sum(_counts(tokenizer, texts)))]
+
+
+def joined(tokenizer: TextTokenizer, texts: Sequence[str], longest: int) -> list[str]:
+    """Each text, and each run of neighbours, joined by spaces, up to about `longest` tokens."""
+    counts = _counts(tokenizer, texts)
+    found: dict[str, None] = dict.fromkeys(texts)
+    for start in range(len(texts)):
+        total, end = counts[start], start + 1
+        while end < len(texts) and total < longest:
+            total += counts[end]
+            end += 1
+            found[" ".join(texts[start:end])] = None
+    return list(found)
+
+
+def built_in_texts(language: str) -> tuple[str, ...]:
+    """The probe texts of a language; of English for one that has none."""
+    base = text_sets.base_language(language)
+    known = base if base in text_sets.LANGUAGES else "en"
+    return text_sets.probe([known])[known]
+
+
+def _counts(tokenizer: TextTokenizer, texts: Sequence[str]) -> list[int]:
+    return [len(ids) for ids in tokenizer.encode(texts)]

@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet
 
-.PHONY: install install-dev install-all demo test bench check format verify-full verify-hub clean
+.PHONY: install install-dev install-all demo test bench bench-peers check format verify-full verify-hub clean
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -48,6 +48,10 @@ test: install-dev
 bench: install
 	$(BIN)/ringkas build demo --target onnx-fp32 --target onnx-fp16 --out dist/bench --overwrite
 	$(BIN)/ringkas bench dist/bench/onnx-fp32 dist/bench/onnx-fp16 --reference demo
+
+# The field's engines beside ours, each in an environment of its own under .peers, which is kept.
+bench-peers: install-all
+	$(BIN)/python benchmarks/against_peers.py
 
 check: install-dev
 	$(BIN)/ruff check .

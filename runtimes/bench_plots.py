@@ -11,7 +11,8 @@ from ringkas.runtimes.bench import BenchResult, BenchRow
 from ringkas.runtimes.bench_table import timing_of
 from ringkas.runtimes.cases import MIX, OFFLINE, SINGLE_STREAM
 
-_SIZE = (5.2, 3.8)
+_WIDTH, _HEIGHT, _ROW_HEIGHT = 5.2, 3.8, 0.27
+_NEAREST = 1e-7  # float32 vectors do not tell cosines nearer to 1 apart
 # Told apart by people who see no red or green (Okabe and Ito), and by marker.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c8c00")
 _MARKERS = "osD^vPX*"
@@ -45,7 +46,8 @@ def _latency(axes: Any, result: BenchResult) -> None:
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="tokens", ylabel="milliseconds, median",
              title="One text at a time")  # fmt: skip
-    axes.legend(fontsize=7)
+    _plain_ticks(axes.xaxis, axes.yaxis)
+    axes.legend(fontsize=6.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
 
 
 def _throughput(axes: Any, result: BenchResult) -> None:
@@ -63,14 +65,25 @@ def _frontier(axes: Any, result: BenchResult) -> None:
     for index, row in enumerate(result.rows):
         if row in _sized(result):
             assert row.fidelity is not None
-            place = timing_of(row, MIX).total.median, 1 - row.fidelity.cosine_min
+            place = timing_of(row, MIX).total.median, max(_NEAREST, 1 - row.fidelity.cosine_min)
             megabytes = (row.size or 0) / 1e6
-            axes.scatter(*place, s=4 * megabytes + 12, color=_look(index, row)["color"], alpha=0.6)
+            axes.scatter(*place, s=4 * megabytes + 12, color=_look(index, row)["color"], alpha=0.5)
             axes.annotate(f"{row.measured.name}\n{megabytes:.0f} MB", place, fontsize=6.5, ha="center",
                           va="center")  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="milliseconds, median of the mix",
              ylabel="1 − least cosine (lower is nearer)", title="Size, latency, fidelity")  # fmt: skip
-    axes.margins(0.25)
+    _plain_ticks(axes.xaxis)
+    axes.margins(0.2)
+
+
+def _plain_ticks(*logarithmic: Any) -> None:
+    """10 and 100 rather than powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for axis in logarithmic:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _lengths(result: BenchResult) -> list[str]:
@@ -96,7 +109,7 @@ def _look(index: int, row: BenchRow) -> dict[str, Any]:
     failed = row.fidelity is not None and row.fidelity.passed is False
     return {
         "color": _COLOURS[index % len(_COLOURS)],
-        "marker": _MARKERS[index % len(_MARKERS)],
+        "marker": _MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)],
         "linestyle": ":" if failed else "-",
     }
 
@@ -106,7 +119,9 @@ def _svg(result: BenchResult, draw: Callable[[Any, BenchResult], None]) -> str:
     from matplotlib.figure import Figure
 
     with rc_context({"svg.hashsalt": "ringkas", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        # A legend or a bar for each row.
+        height = max(_HEIGHT, 1.2 + _ROW_HEIGHT * len(result.rows))
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = figure.subplots()
         draw(axes, result)
         axes.grid(alpha=0.25)

@@ -170,7 +170,7 @@ _DETAILS: Mapping[str, TimingCell] = {
     "× the first row's": _ratio,
     "tokenising ms": lambda row, timing: _number(_median(timing.tokenise), 3),
     "engine ms": lambda row, timing: _number(_median(timing.engine), 2),
-    "beyond it, with and without tokenising": _overhead,
+    "facade adds, less tokenising": _overhead,
     "of its floor": _of_floor,
     "cores": lambda row, timing: _number(timing.cores, 1),
     "watts": lambda row, timing: _number(timing.watts, 0),

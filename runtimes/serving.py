@@ -111,9 +111,7 @@ class _Search:
         )
 
 
-def _try(
-    worker: Worker, case: Case, rate: float, plan: Plan, seed: int, *, longer: int = 1
-) -> Trial:
+def _try(worker: Worker, case: Case, rate: float, plan: Plan, seed: int, *, longer: int = 1) -> Trial:
     seconds = longer * min(max(_LEAST_SECONDS, _ARRIVALS / rate), _MOST_SECONDS)
     answer = worker.serve(case, rate, seconds, seed)
     latencies = np.array([*answer["latencies"], *[np.inf] * answer["unfinished"]])

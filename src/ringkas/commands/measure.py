@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ringkas.commands.options import exit_by, print_json, threads_option
-from ringkas.errors import TextError
+from ringkas.errors import TextError, require
 from ringkas.progress import Progress
 
 _file = click.Path(path_type=Path)
@@ -66,6 +66,8 @@ def _measure(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
     from ringkas.tables import print_bench
     from ringkas.texts import check_texts, read_texts
 
+    if options["html"]:  # before minutes are spent
+        require("plot", "matplotlib")
     json_file = options["json_file"]
     to_stdout = str(json_file) == "-"
     for file in (None if to_stdout else json_file, options["html"], options["markdown"]):

@@ -88,6 +88,17 @@ def write_topics(folder: Path, sentences: Sequence[str], topics: Sequence[str]) 
     return _write(folder, documents, queries, relevant)
 
 
+def write_pairs(file: Path, sentences: Sequence[str]) -> Path:
+    """Each sentence and its beginning: the larger the part that is left, the more alike they are."""
+    rows = ["text1\ttext2\tscore\n"]
+    for number, sentence in enumerate(sentences):
+        words = sentence.split()
+        left = 1 + number % len(words)
+        rows.append(f"{sentence}\t{' '.join(words[:left])}\t{left / len(words)}\n")
+    file.write_text("".join(rows), encoding="utf-8")
+    return file
+
+
 def compare(model: str, targets: Sequence[str], folders: Sequence[Path], work: Path) -> dict[str, Any]:
     """Each target's scores on each set, the reference's, and their difference with its 95% interval."""
     sets = {folder.name: read_beir(folder) for folder in folders}

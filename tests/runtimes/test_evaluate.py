@@ -275,16 +275,11 @@ def sets(sib200: Callable[[str], list[str]], tmp_path_factory: Any, retrieval_sc
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sentences and their beginnings: the more of one is left, the more alike they are."""
-    rows = ["text1\ttext2\tscore"]
-    for number, line in enumerate(texts.probe(["en"])["en"]):
-        words = line.split()
-        kept = 1 + number % len(words)
-        rows.append(f"{line}\t{' '.join(words[:kept])}\t{kept / len(words)}")
+def pairs(tmp_path_factory: pytest.TempPathFactory, retrieval_script: Any) -> Path:
+    """Sentences and their beginnings."""
     file = tmp_path_factory.mktemp("pairs") / "pairs.tsv"
-    file.write_text("\n".join(rows) + "\n", "utf-8")
-    return file
+    found: Path = retrieval_script.write_pairs(file, texts.probe(["en"])["en"])
+    return found
 
 
 class Constant:

@@ -64,6 +64,7 @@ PEERS = {
         "optimum", _PER_CHANNEL, "run_onnxruntime.py", _PER_CHANNEL, licence="MIT"
     ),
     "OpenVINO": _onnx("openvino", _GRAPH, "run_openvino.py"),
+    "OpenVINO f32": _onnx("openvino", _GRAPH, "run_openvino.py", "f32"),
     "fastembed": _onnx("fastembed", _GRAPH, "run_fastembed.py"),
     "transformers.js fp32": _onnx("node", _GRAPH, "run_transformers_js.mjs", "fp32"),
     "transformers.js q8": _onnx("node", _PER_TENSOR, "run_transformers_js.mjs", "q8"),

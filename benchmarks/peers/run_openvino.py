@@ -1,7 +1,11 @@
-"""OpenVINO on the graph that Optimum exports, with the precision that it chooses by itself."""
+"""OpenVINO on the graph that Optimum exports: run_openvino.py [PRECISION].
+
+By itself it computes in bf16 where the CPU has it; `f32` keeps it from that.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +17,11 @@ from worker import serve
 def open_encoder(model: str, threads: int | None) -> Callable[[list[str]], np.ndarray]:
     import openvino
 
-    config = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    config = {"PERFORMANCE_HINT": "LATENCY"}
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
+    if len(sys.argv) > 2:
+        config["INFERENCE_PRECISION_HINT"] = sys.argv[1]
     compiled = openvino.Core().compile_model(Path(model) / "onnx" / "model.onnx", "CPU", config)
     names = [one.get_any_name() for one in compiled.inputs]
     request = compiled.create_infer_request()

@@ -1,5 +1,6 @@
 // transformers.js on Node: run_transformers_js.mjs ENVIRONMENT DTYPE. Speaks the lines that worker.py describes.
 // Texts are sorted by length and go 8 at a time: the library itself pads all that it is given to one length.
+// A text over the limit loses its closing [SEP] in 4.3.1 (cosine 0.996 with the reference); all else is exact.
 
 import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";

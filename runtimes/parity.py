@@ -142,7 +142,7 @@ def rank_agreement(reference: Vectors, candidate: Vectors) -> tuple[float, float
     count = len(a)
     k = min(NEIGHBOURS, count - 1)
     upper = np.triu_indices(count, 1)
-    spearman = float(np.corrcoef(_ranks(a[upper]), _ranks(b[upper]))[0, 1])
+    spearman = float(np.corrcoef(ranks(a[upper]), ranks(b[upper]))[0, 1])
     for similarities in (a, b):
         np.fill_diagonal(similarities, -np.inf)
     tenth = np.partition(a, count - k, axis=1)[:, count - k, None]
@@ -214,7 +214,7 @@ def _similarities(vectors: Vectors) -> Floats:
     return np.asarray(x @ x.T)
 
 
-def _ranks(values: Floats) -> Floats:
+def ranks(values: Floats) -> Floats:
     """Ranks from 0; equal values share the mean of theirs."""
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ringkas.commands.convert import build, prune
+from ringkas.commands.evaluate import evaluate
 from ringkas.commands.measure import bench
 from ringkas.commands.options import BAD_INPUT, DEFECT
 from ringkas.commands.show import doctor, inspect
@@ -78,7 +79,7 @@ def cli() -> None:
     """
 
 
-for command in (build, prune, verify, embed, bench, inspect, doctor):
+for command in (build, prune, verify, evaluate, embed, bench, inspect, doctor):
     cli.add_command(command)
 
 

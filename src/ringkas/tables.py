@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from ringkas.doctor import Diagnosis
     from ringkas.runtimes.bench import BenchResult
     from ringkas.runtimes.bench_compare import Comparison
+    from ringkas.runtimes.evaluate import EvaluationReport
     from ringkas.runtimes.parity import ParityReport
+
+_SCORES = {"ndcg_at_10": "nDCG@10", "mrr_at_10": "MRR@10", "recall_at_100": "recall@100"}
 
 
 def print_built(rows: Iterable[tuple[Artifact, ParityReport]]) -> None:
@@ -97,6 +100,36 @@ def print_comparison(comparison: Comparison) -> None:
     print("Slower." if comparison.slower else "No slowdown beyond chance.")
 
 
+def print_evaluation(report: EvaluationReport) -> None:
+    """One line a score: the artifact's, the reference's, and the difference with its 95% interval."""
+    reference = report.reference or "no reference"
+    table = _table("", report.target, reference, "difference", "95% interval")
+    retrieval, similarity = report.retrieval, report.similarity
+    if retrieval is not None:
+        for name, title in _SCORES.items():
+            columns = (retrieval.artifact, retrieval.reference, retrieval.difference)
+            low, high = (
+                getattr(end, name, None) for end in (retrieval.difference_low, retrieval.difference_high)
+            )
+            table.add_row(
+                title,
+                *(_score(getattr(scores, name, None)) for scores in columns),
+                "" if low is None else f"{low:+.4f} to {high:+.4f}",
+            )
+    if similarity is not None:
+        correlations = (similarity.artifact, similarity.reference, similarity.difference)
+        table.add_row("Spearman", *map(_score, correlations), "")
+    _print(table)
+    if retrieval is not None:
+        print(f"{retrieval.queries} queries, {retrieval.documents} documents: {retrieval.folder}")
+        if retrieval.left_out:
+            print(f"{retrieval.left_out} queries bear a document's id: it is left out of their rankings")
+    if similarity is not None:
+        print(f"{similarity.pairs} pairs: {similarity.file}")
+    if report.parity is False:
+        print("the artifact's parity FALLS SHORT")
+
+
 def print_vocabulary(certificate: Mapping[str, Any]) -> None:
     """The certificate of a pruned vocabulary, one line a language."""
     rows, parameters = certificate["rows"], certificate["parameters"]
@@ -170,6 +203,10 @@ def megabytes(size: int) -> str:
 
 def _cosine(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _verdict(passed: bool) -> str:

@@ -1,0 +1,130 @@
+"""The peers' environments: each in a folder of its own under .peers, made by one command, and only once.
+
+    python benchmarks/peers/environments.py [NAME ...]
+
+What is installed is pinned, so that a table can be made again. A stamp holds the hash of the requirements: an
+environment whose making was cut short, or whose requirements have changed, is made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PEERS = REPOSITORY / ".peers"
+# Where `make install-all` keeps the wheel of llama-cpp-python, which compiles for minutes.
+WHEELS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ringkas" / "wheels"
+
+# Alone and first: a bare torch is then found installed, and brings no CUDA.
+_TORCH = "torch==2.13.0"
+_STAMP = "installed"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Packages of PyPI, or of npm."""
+
+    requirements: tuple[str, ...]
+    node: bool = False
+
+
+ENVIRONMENTS = {
+    "transformers": Environment(
+        (_TORCH, "transformers==5.24.0", "sentence-transformers==6.2.0", "sentencepiece==0.2.3")
+    ),
+    # The newest set with Optimum's ONNX side that installs together: it needs transformers below 4.58.
+    "optimum": Environment(
+        (
+            _TORCH,
+            "optimum==2.1.0",
+            "optimum-onnx==0.1.0",
+            "transformers==4.57.6",
+            "sentence-transformers==5.2.3",
+            "onnxruntime==1.32.0",
+        )
+    ),
+    "openvino": Environment(("openvino==2026.4.1", "tokenizers==0.22.2")),
+    "fastembed": Environment(("fastembed==0.9.1",)),
+    "llama.cpp": Environment(("llama-cpp-python==0.3.36",)),
+    "node": Environment(("@huggingface/transformers@4.3.1",), node=True),
+    "mteb": Environment(
+        (
+            _TORCH,
+            "mteb==2.26.24",
+            # what an ONNX artifact needs on a device
+            "onnxruntime==1.32.0",
+            "tokenizers==0.22.2",
+            "msgspec==0.22.0",
+        )
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="all of them, unless named")
+    for name in parser.parse_args().names or ENVIRONMENTS:
+        print(interpreter(name))
+
+
+def interpreter(name: str) -> Path:
+    """The Python, or the folder with Node's packages, of an environment that is made on first use.
+
+    Raises:
+        subprocess.CalledProcessError: a package could not be installed.
+        FileNotFoundError: npm is not here.
+    """
+    environment, folder = ENVIRONMENTS[name], PEERS / name
+    if not is_ready(name):
+        print(f"making the environment {name}", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (_install_node if environment.node else _install_python)(environment, folder)
+        (folder / _STAMP).write_text(_hash(environment))
+    return folder if environment.node else folder / "bin" / "python"
+
+
+def is_ready(name: str) -> bool:
+    """Whether it was made, to the end, with these requirements."""
+    stamp = PEERS / name / _STAMP
+    return stamp.exists() and stamp.read_text() == _hash(ENVIRONMENTS[name])
+
+
+def _hash(environment: Environment) -> str:
+    return hashlib.sha256(json.dumps(environment.requirements).encode()).hexdigest()
+
+
+def _install_python(environment: Environment, folder: Path) -> None:
+    python = folder / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True, stdout=sys.stderr)
+    pip = [python, "-m", "pip", "install", "--quiet", "--find-links", WHEELS]
+    if not WHEELS.is_dir():
+        del pip[-2:]
+    if _TORCH in environment.requirements:
+        subprocess.run([*pip, _TORCH], check=True, stdout=sys.stderr)
+    subprocess.run([*pip, *environment.requirements], check=True, stdout=sys.stderr)
+
+
+def _install_node(environment: Environment, folder: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FileNotFoundError("npm is not here: install Node.js 20 or later")
+    subprocess.run(
+        [npm, "install", "--prefix", folder, "--no-audit", "--no-fund", *environment.requirements],
+        check=True,
+        stdout=sys.stderr,
+        # The CPU is measured: no CUDA libraries.
+        env={**os.environ, "ONNXRUNTIME_NODE_INSTALL_CUDA": "skip", "ONNXRUNTIME_NODE_INSTALL": "skip"},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""sentence-transformers, on torch or on its ONNX backend (Optimum): run_sentence_transformers.py BACKEND."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+from worker import serve
+
+
+def open_encoder(model: str, threads: int | None) -> Callable[[list[str]], np.ndarray]:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    backend = sys.argv[1]
+    if threads:
+        torch.set_num_threads(threads)
+    options = {}
+    if backend == "onnx":
+        from onnxruntime import SessionOptions
+
+        session = SessionOptions()
+        session.intra_op_num_threads = threads or 0
+        options = {"provider": "CPUExecutionProvider", "session_options": session}
+    encoder = SentenceTransformer(model, backend=backend, device="cpu", model_kwargs=options)
+    return lambda texts: encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+
+
+if __name__ == "__main__":
+    names = ("sentence-transformers", "transformers", "torch")
+    serve(open_encoder, packages=(*names, "optimum-onnx", "onnxruntime") if sys.argv[1] == "onnx" else names)

@@ -1,0 +1,154 @@
+"""The peers' side of a measurement: the lines that they speak, and environments that are made once."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
+
+# A peer that prints where only answers belong, and encodes a text as its length and the calls so far.
+RUNNER = """
+import os
+import numpy as np
+from worker import serve
+
+def open_encoder(model, threads):
+    calls = []
+    def encode(texts):
+        calls.append(texts)
+        print("noise")
+        os.system("echo noise of another process")
+        return np.array([[len(text), len(texts), threads] for text in texts], dtype=np.float64)
+    print(model)
+    return encode
+
+serve(open_encoder, packages=("numpy",))
+"""
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Any:
+    """Sends requests to a peer that is started with the given threads; its answers."""
+    runner = tmp_path / "runner.py"
+    runner.write_text(RUNNER, "utf-8")
+
+    def run(*requests: dict[str, Any]) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            [sys.executable, runner, "own argument", json.dumps({"model": "the model", "threads": 3})],
+            input="".join(json.dumps(request) + "\n" for request in requests),
+            env={"PYTHONPATH": str(PEERS)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "the model" in done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return run
+
+
+def test_only_answers_reach_stdout(talk: Any) -> None:
+    ready, encoded = talk({"do": "encode", "texts": ["a", "bcd"]})
+    assert ready["versions"] == {"numpy": np.__version__}
+    assert ready["threads"] == 3
+    assert ready["load_s"] > 0
+    vectors = np.frombuffer(base64.b64decode(encoded["vectors"]), dtype="<f4").reshape(encoded["shape"])
+    assert vectors.tolist() == [[1, 2, 3], [3, 2, 3]]
+
+
+def test_times_and_memory(talk: Any) -> None:
+    texts = ["a", "b", "c", "d"]
+    _, warm, together, alone, memory = talk(
+        {"do": "warm_up", "case": "one", "texts": texts, "each": False},
+        {"do": "time", "case": "one", "seconds": 0, "each": False},
+        {"do": "time", "case": "one", "seconds": 0.05, "each": True},
+        {"do": "memory"},
+    )
+    assert warm == {}
+    assert len(together["samples"]) == 3
+    assert len(alone["samples"]) > 3
+    assert all(sample["total"] > 0 for sample in together["samples"] + alone["samples"])
+    assert memory["peak_bytes"] > 10_000_000
+
+
+def test_unknown_request_ends_the_peer(talk: Any) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        talk({"do": "nothing"})
+
+
+@pytest.fixture
+def environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module, with folders of the test's own, and `made`: what was installed."""
+    monkeypatch.syspath_prepend(str(PEERS))
+    module = import_module("environments")
+    made: list[tuple[str, ...]] = []
+
+    def install(environment: Any, folder: Path) -> None:
+        assert not any(folder.iterdir())  # what another run left is gone
+        made.append(environment.requirements)
+        (folder / "half").touch()
+        if "broken" in environment.requirements:
+            raise subprocess.CalledProcessError(1, "pip")
+
+    monkeypatch.setattr(module, "PEERS", tmp_path)
+    monkeypatch.setattr(module, "_install_python", install)
+    monkeypatch.setattr(module, "made", made, raising=False)
+    return module
+
+
+def test_environment_is_made_once_and_again_when_its_requirements_change(environments: Any) -> None:
+    one = environments.Environment(("a==1",))
+    environments.ENVIRONMENTS["test"] = one
+    assert not environments.is_ready("test")
+    for _ in range(2):
+        assert environments.interpreter("test") == environments.PEERS / "test" / "bin" / "python"
+    assert environments.made == [("a==1",)]
+    environments.ENVIRONMENTS["test"] = environments.Environment(("a==2",))
+    assert not environments.is_ready("test")
+    environments.interpreter("test")
+    assert environments.made == [("a==1",), ("a==2",)]
+
+
+def test_environment_that_was_cut_short_is_not_ready(environments: Any) -> None:
+    environments.ENVIRONMENTS["test"] = environments.Environment(("broken",))
+    for _ in range(2):
+        with pytest.raises(subprocess.CalledProcessError):
+            environments.interpreter("test")
+        assert not environments.is_ready("test")
+    assert len(environments.made) == 2
+
+
+def test_a_model_that_was_cut_short_is_made_again(environments: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = import_module("models")
+    monkeypatch.setattr(models, "PEERS", environments.PEERS)
+    attempts: list[Path] = []
+
+    def write(place: Path) -> None:
+        assert not place.exists()
+        place.mkdir()
+        attempts.append(place)
+        if len(attempts) == 1:
+            raise OSError("the disk is full")
+
+    model = models.Model("one", write)
+    with pytest.raises(OSError, match="full"):
+        model.make()
+    assert not model.is_ready()
+    assert model.make() == model.make() == environments.PEERS / "models" / "one"
+    assert len(attempts) == 2
+
+
+def test_every_peer_has_an_environment_and_a_runner(environments: Any) -> None:
+    prepare = import_module("prepare")
+    for peer in prepare.PEERS.values():
+        assert peer.environment in environments.ENVIRONMENTS
+        assert (PEERS / peer.runner[0]).is_file()

@@ -15,6 +15,7 @@ from ringkas.runtimes.measure import Interval
 JSON_FILE, PICTURE_FILE = "frontier.json", "frontier.png"
 # Cosines nearer to 1 than this are drawn here: the axis is logarithmic.
 _LEAST_LOSS = 1e-7
+_TICKS = tuple(step * 10**power for power in range(-3, 4) for step in (1, 1.5, 2, 3, 5, 7))
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +51,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Frontier(msgspec.Struct, frozen=True, kw_only=True):
-    """All points of a search. `chosen` is a point's name, None when none was good enough.
+    """All points of a search. `chosen` is a point's name, None when none was good enough; `best` names those
+    that no other beats.
 
     `texts_fitted` calibrated the points, `texts_choosing` compared them; the probe set did neither.
     """
@@ -60,6 +62,7 @@ class Frontier(msgspec.Struct, frozen=True, kw_only=True):
     texts_fitted: int
     texts_choosing: int
     chosen: str | None = None
+    best: tuple[str, ...] = ()
     tools: dict[str, str] = {}
     schema_version: int = 1
 
@@ -99,17 +102,22 @@ def draw(frontier: Frontier, file: Path) -> None:
     lost = [max(1 - one.cosine_min, _LEAST_LOSS) for one in points]
     shown = axes.scatter(sizes, lost, c=[one.milliseconds for one in points], cmap="viridis_r", zorder=3)
     figure.colorbar(shown, label="milliseconds a text (geometric mean of the lengths)")
-    for one, x, y in zip(points, sizes, lost, strict=True):
-        axes.annotate(f"  {one.name}", (x, y), fontsize=7, rotation=30, rotation_mode="anchor")
+    for number, (one, x, y) in enumerate(zip(points, sizes, lost, strict=True), 1):
+        axes.annotate(str(number), (x, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
         if one.name == frontier.chosen:
-            axes.scatter([x], [y], s=160, facecolors="none", edgecolors="tab:red", zorder=4, label="chosen")
-            axes.legend()
+            axes.scatter([x], [y], s=160, facecolors="none", edgecolors="tab:red", zorder=4)
+    listed = [
+        f"{number}  {one.name}: {one.bytes / 1e6:.1f} MB, {one.cosine_min:.5f}"
+        + (" (chosen)" if one.name == frontier.chosen else "")
+        for number, one in enumerate(points, 1)
+    ]
+    axes.text(0.98, 0.03, "\n".join(listed), transform=axes.transAxes, ha="right", va="bottom", fontsize=7.5)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.invert_yaxis()
-    axes.set_xlim(min(sizes) * 0.9, max(sizes) * 1.8)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+    ticks = [tick for tick in _TICKS if min(sizes) * 0.8 <= tick <= max(sizes) * 1.2]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.minorticks_off()
     axes.set_xlabel("megabytes, tokenizer included")
     axes.set_ylabel("1 - cosine minimum")
     axes.set_title(f"{frontier.texts_choosing} texts that calibrated nothing")

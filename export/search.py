@@ -17,7 +17,7 @@ from ringkas.artifact import open_artifact
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import TargetError, WishError
 from ringkas.export.build import Built, judge, pruned, require_engines
-from ringkas.export.frontier import Frontier, Point, write_frontier
+from ringkas.export.frontier import Frontier, Point, best_of, write_frontier
 from ringkas.export.search_forms import TARGETS, FormMaker, measure_forms, part_texts
 from ringkas.export.vocabulary.prune import PruneOptions
 from ringkas.files import refuse_existing, staged_folder
@@ -67,8 +67,9 @@ class Wish:
         return self.max_bytes is None or point.bytes <= self.max_bytes
 
     def is_near(self, point: Point) -> bool:
-        floor = floor_of(target(point.target).precision, self.cosine_min)
-        return point.cosine_expected >= floor.cosine_min and point.cosine_mean >= floor.cosine_mean
+        floor = floor_of(target(point.target).precision)
+        holds = point.cosine_min >= floor.cosine_min and point.cosine_mean >= floor.cosine_mean
+        return holds and (self.cosine_min is None or point.cosine_expected >= self.cosine_min)
 
     def __str__(self) -> str:
         said = [
@@ -125,7 +126,7 @@ def search(
             frontier = Frontier(
                 points=tuple(points), wish=record, texts_fitted=len(texts.fitting),
                 texts_choosing=len(texts.choosing), chosen=chosen.name if chosen else None,
-                tools=tool_versions(),
+                best=tuple(one.name for one in best_of(points)), tools=tool_versions(),
             )  # fmt: skip
             with staged_folder(out / SEARCH_FOLDER, overwrite=options.overwrite) as place:
                 write_frontier(frontier, place, progress)

@@ -34,8 +34,8 @@ _CALIBRATION_TOKENS = 8192
 # Of the calibration texts, in hundredths by hash, those that fit; the others choose.
 _FIT_PERCENT = 65
 _FEWEST = 3
-# The least of a thousand cosines lies about so many standard deviations below their mean.
-_DEVIATIONS = 3.0
+# The worst of many texts loses more than the worst of few: twice as much as that of this many.
+_DOUBLED_AT = 20
 
 Row = Sequence[int]
 
@@ -157,8 +157,9 @@ def measure_forms(forms: Sequence[Form], plan: Plan, progress: Progress = QUIET)
 
 
 def expected_least(cosines: npt.NDArray[np.float64]) -> float:
-    """What the least cosine of many more texts will be about: never better than the least seen."""
-    return float(min(cosines.min(), cosines.mean() - _DEVIATIONS * cosines.std()))
+    """What the least cosine of other, more texts will be about, from the least seen and their number."""
+    reserve = 1 + (_DOUBLED_AT / len(cosines)) ** 0.5
+    return float(1 - reserve * (1 - cosines.min()))
 
 
 def _summary(form: Form) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,11 +47,20 @@ class Built:
 Writer = Callable[[Checkpoint, Target, Path, Progress], Written]
 
 
-def _write_onnx(checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress) -> Written:
-    if target.name in SCHEMES:
-        return Written(*write_quantized(checkpoint, SCHEMES[target.name], folder))
-    model_file = onnx_graph.write_graph(checkpoint, target.precision, folder)
-    return Written(model_file, {"weights": target.precision, "opset": onnx_graph.OPSET})
+def _write_onnx(
+    checkpoint: Checkpoint,
+    target: Target,
+    folder: Path,
+    progress: Progress,
+    options: BuildOptions | None = None,
+) -> Written:
+    options = options or BuildOptions()
+    file = onnx_graph.TRANSFORMERS_JS_FILES[target.name] if options.transformers_js else onnx_graph.MODEL_FILE
+    scheme = options.scheme or SCHEMES.get(target.name)
+    if scheme is not None:
+        return Written(*write_quantized(checkpoint, scheme, folder, file))
+    onnx_graph.write_graph(checkpoint, target.precision, folder, file)
+    return Written(file, {"weights": target.precision, "opset": onnx_graph.OPSET})
 
 
 def _write_pytorch(checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress) -> Written:
@@ -86,11 +96,13 @@ class BuildOptions:
         overwrite: replace artifacts that are there.
         prune: cut the vocabulary first; the artifacts are then compared with the full model.
         scheme: how to quantise, in place of the target's own scheme.
+        transformers_js: name the graphs as transformers.js looks for them.
     """
 
     overwrite: bool = False
     prune: PruneOptions | None = None
     scheme: OnnxScheme | None = None
+    transformers_js: bool = False
 
 
 def build(  # noqa: PLR0913 (the command line's own options)
@@ -164,11 +176,7 @@ def build_all(
     chosen = [target(name) for name in dict.fromkeys(targets)]
     if not chosen:
         raise TargetError("no target is named", fix="Name one, for example: --target onnx-fp32")
-    if options.scheme is not None and [one.name for one in chosen] != [options.scheme.target]:
-        raise TargetError(
-            f"the scheme is for {options.scheme.target}",
-            fix=f"Build that target alone: {options.scheme.target}",
-        )
+    _check_options(chosen, options)
     require_engines(chosen)
     out = Path(out)
     refuse_existing([out / target.name for target in chosen], overwrite=options.overwrite)
@@ -181,6 +189,20 @@ def build_all(
                 report = _build_one(source, one, _writer(one, options), probe, folder, progress)
             built.append(Built(open_artifact(out / one.name), report))
     return built
+
+
+def _check_options(targets: Sequence[Target], options: BuildOptions) -> None:
+    scheme = options.scheme
+    if scheme is not None and [one.name for one in targets] != [scheme.target]:
+        raise TargetError(
+            f"the scheme is for {scheme.target}", fix=f"Build that target alone: {scheme.target}"
+        )
+    strange = [one.name for one in targets if one.name not in onnx_graph.TRANSFORMERS_JS_FILES]
+    if options.transformers_js and strange:
+        raise TargetError(
+            f"transformers.js cannot read {strange[0]}",
+            fix="It reads: " + ", ".join(onnx_graph.TRANSFORMERS_JS_FILES),
+        )
 
 
 def require_engines(targets: Sequence[Target]) -> None:
@@ -211,10 +233,9 @@ def pruned(
 
 
 def _writer(target: Target, options: BuildOptions) -> Writer:
-    scheme = options.scheme
-    if scheme is None:
-        return WRITERS[target.engine]
-    return lambda checkpoint, _, folder, progress: Written(*write_quantized(checkpoint, scheme, folder))
+    if target.engine == "onnxruntime":
+        return partial(_write_onnx, options=options)
+    return WRITERS[target.engine]
 
 
 def _build_one(

@@ -21,9 +21,9 @@ OPSET = 21
 
 
 def write_quantized(
-    checkpoint: Checkpoint, scheme: OnnxScheme, folder: Path
+    checkpoint: Checkpoint, scheme: OnnxScheme, folder: Path, file: str = onnx_graph.MODEL_FILE
 ) -> tuple[str, dict[str, object]]:
-    """Writes the graph of `scheme` into `folder`; its name there, and the scheme as the manifest records it.
+    """Writes the graph of `scheme` as `file` in `folder`; that name, and the scheme as recorded.
 
     Raises:
         CheckpointError: the weights cannot be loaded.
@@ -32,11 +32,15 @@ def write_quantized(
     from ringkas.quantize.encoder import quantize
 
     with quantize(checkpoint, scheme) as quantized:
-        return write_twin(checkpoint, scheme, quantized, folder)
+        return write_twin(checkpoint, scheme, quantized, folder, file)
 
 
 def write_twin(
-    checkpoint: Checkpoint, scheme: OnnxScheme, quantized: Quantized, folder: Path
+    checkpoint: Checkpoint,
+    scheme: OnnxScheme,
+    quantized: Quantized,
+    folder: Path,
+    file: str = onnx_graph.MODEL_FILE,
 ) -> tuple[str, dict[str, object]]:
     """As `write_quantized`, of a twin that is there already."""
     from ringkas.export.onnx_attention import multi_head
@@ -48,7 +52,7 @@ def write_twin(
     _sum_residuals(model)
     pack_layers(model, quantized.packed)
     pack_token_table(model)
-    file = onnx_graph.save(model, folder)
+    onnx_graph.save(model, folder, file)
     return file, _record(checkpoint, scheme, quantized, onnx_graph.weight_bytes(model))
 
 

@@ -26,6 +26,7 @@ from ringkas.progress import Progress
 @click.option("--target", "targets", multiple=True, help="What to make; may be repeated.")
 @with_options(wish_options)
 @click.option("--scheme", type=click.Path(path_type=Path), help="Quantise as this .toml or .json says.")
+@click.option("--transformers-js", is_flag=True, help="Name ONNX graphs as transformers.js looks for them.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Artifacts land in OUT/TARGET.")
 @click.option("--languages", metavar="ko,en", help="Cut the vocabulary to these first.")
 @with_options(vocabulary_options)
@@ -57,7 +58,7 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
         built = [run_search(checkpoint, wish, out, options, pruning)]
     else:
         targets = options["targets"] if scheme is None else [scheme.target]
-        settings = BuildOptions(options["overwrite"], pruning, scheme)
+        settings = BuildOptions(options["overwrite"], pruning, scheme, options["transformers_js"])
         built = build_all(checkpoint, targets, out, settings, Progress())
     if as_json:
         print_json(

@@ -64,6 +64,10 @@ def read_wish(options: Mapping[str, Any]) -> Wish | None:
         raise click.UsageError(f"{stated[1]} takes the place of {stated[0]}.", click.get_current_context())
     if not wished:
         return None
+    if options["transformers_js"]:
+        raise click.UsageError(
+            "--transformers-js goes with --target or --scheme.", click.get_current_context()
+        )
     size = options["max_size"]
     return Wish(options["min_cosine"], None if size is None else parse_size(size), options["fastest"])
 

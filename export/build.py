@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +20,7 @@ from ringkas.export.onnx_quantized import write_quantized
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
 from ringkas.files import refuse_existing, staged_folder, write_json
 from ringkas.progress import QUIET, Progress
-from ringkas.quantize.schemes import SCHEMES
+from ringkas.quantize.schemes import SCHEMES, OnnxScheme
 from ringkas.runtimes.encoder import load
 from ringkas.runtimes.parity import ParityReport
 from ringkas.runtimes.probe import Probe, save_probe
@@ -46,11 +47,20 @@ class Built:
 Writer = Callable[[Checkpoint, Target, Path, Progress], Written]
 
 
-def _write_onnx(checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress) -> Written:
-    if target.name in SCHEMES:
-        return Written(*write_quantized(checkpoint, target.name, folder))
-    model_file = onnx_graph.write_graph(checkpoint, target.precision, folder)
-    return Written(model_file, {"weights": target.precision, "opset": onnx_graph.OPSET})
+def _write_onnx(
+    checkpoint: Checkpoint,
+    target: Target,
+    folder: Path,
+    progress: Progress,
+    options: BuildOptions | None = None,
+) -> Written:
+    options = options or BuildOptions()
+    file = onnx_graph.TRANSFORMERS_JS_FILES[target.name] if options.transformers_js else onnx_graph.MODEL_FILE
+    scheme = options.scheme or SCHEMES.get(target.name)
+    if scheme is not None:
+        return Written(*write_quantized(checkpoint, scheme, folder, file))
+    onnx_graph.write_graph(checkpoint, target.precision, folder, file)
+    return Written(file, {"weights": target.precision, "opset": onnx_graph.OPSET})
 
 
 def _write_pytorch(checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress) -> Written:
@@ -85,10 +95,14 @@ class BuildOptions:
     Args:
         overwrite: replace artifacts that are there.
         prune: cut the vocabulary first; the artifacts are then compared with the full model.
+        scheme: how to quantise, in place of the target's own scheme.
+        transformers_js: name the graphs as transformers.js looks for them.
     """
 
     overwrite: bool = False
     prune: PruneOptions | None = None
+    scheme: OnnxScheme | None = None
+    transformers_js: bool = False
 
 
 def build(  # noqa: PLR0913 (the command line's own options)
@@ -101,6 +115,7 @@ def build(  # noqa: PLR0913 (the command line's own options)
     max_tokens: int | None = None,
     revision: str | None = None,
     overwrite: bool = False,
+    scheme: OnnxScheme | None = None,
     progress: Progress = QUIET,
 ) -> Artifact:
     """Converts `model` to one `target` in the folder `out/<target>` and verifies it.
@@ -114,12 +129,13 @@ def build(  # noqa: PLR0913 (the command line's own options)
         max_tokens: keep at most so many rows of the vocabulary.
         revision: the hub's branch, tag or commit.
         overwrite: replace an artifact that is there.
+        scheme: how to quantise, in place of the target's own scheme (`quantize.scheme_file` reads one).
 
     Raises:
         RingkasError: bad input; nothing is left half-written.
         ArtifactError: the artifact was built, but its parity fell short. It is kept, marked as failed.
     """
-    options = BuildOptions(overwrite, prune_options(languages, corpus or {}, max_tokens))
+    options = BuildOptions(overwrite, prune_options(languages, corpus or {}, max_tokens), scheme)
     built = build_all(open_checkpoint(model, revision), [target], out, options, progress)[0]
     if not built.report.passed:
         raise ArtifactError(
@@ -160,23 +176,47 @@ def build_all(
     chosen = [target(name) for name in dict.fromkeys(targets)]
     if not chosen:
         raise TargetError("no target is named", fix="Name one, for example: --target onnx-fp32")
-    for extra, modules in {one.engine: NEEDED[one.engine] for one in chosen}.values():
-        require(extra, *modules)
+    _check_options(chosen, options)
+    require_engines(chosen)
     out = Path(out)
     refuse_existing([out / target.name for target in chosen], overwrite=options.overwrite)
-    with _pruned(checkpoint, options.prune, out, progress) as source:
+    with pruned(checkpoint, options.prune, out, progress) as source:
         with progress.stage(f"encoding the probe set with PyTorch ({checkpoint.name})"):
             probe = reference_probe(checkpoint, source.languages)
         built = []
         for one in chosen:
             with staged_folder(out / one.name, overwrite=options.overwrite) as folder:
-                report = _build_one(source, one, probe, folder, progress)
+                report = _build_one(source, one, _writer(one, options), probe, folder, progress)
             built.append(Built(open_artifact(out / one.name), report))
     return built
 
 
+def _check_options(targets: Sequence[Target], options: BuildOptions) -> None:
+    scheme = options.scheme
+    if scheme is not None and [one.name for one in targets] != [scheme.target]:
+        raise TargetError(
+            f"the scheme is for {scheme.target}", fix=f"Build that target alone: {scheme.target}"
+        )
+    strange = [one.name for one in targets if one.name not in onnx_graph.TRANSFORMERS_JS_FILES]
+    if options.transformers_js and strange:
+        raise TargetError(
+            f"transformers.js cannot read {strange[0]}",
+            fix="It reads: " + ", ".join(onnx_graph.TRANSFORMERS_JS_FILES),
+        )
+
+
+def require_engines(targets: Sequence[Target]) -> None:
+    """Asks for the packages that converting to `targets` needs.
+
+    Raises:
+        MissingExtra: one is not installed.
+    """
+    for extra, modules in {one.engine: NEEDED[one.engine] for one in targets}.values():
+        require(extra, *modules)
+
+
 @contextmanager
-def _pruned(
+def pruned(
     checkpoint: Checkpoint, options: PruneOptions | None, out: Path, progress: Progress
 ) -> Iterator[Checkpoint]:
     """The checkpoint cut to its languages, in a folder in `out` that goes with the build; or as it is."""
@@ -192,29 +232,56 @@ def _pruned(
         )  # fmt: skip
 
 
+def _writer(target: Target, options: BuildOptions) -> Writer:
+    if target.engine == "onnxruntime":
+        return partial(_write_onnx, options=options)
+    return WRITERS[target.engine]
+
+
 def _build_one(
-    checkpoint: Checkpoint, target: Target, probe: Probe, folder: Path, progress: Progress
+    checkpoint: Checkpoint, target: Target, writer: Writer, probe: Probe, folder: Path, progress: Progress
 ) -> ParityReport:
     with progress.stage(f"writing {target.name}"):
         write_layout(checkpoint, folder)
-        written = WRITERS[target.engine](checkpoint, target, folder, progress)
-        save_probe(probe, folder)
-        manifest = Manifest(
-            name=checkpoint.name,
-            target=target.name,
-            engine=target.engine,
-            precision=target.precision,
-            source=Source(checkpoint.origin, checkpoint.revision, checkpoint.licence),
-            encoding=checkpoint.spec,
-            model_file=written.model_file,
-            scheme=dict(written.scheme),
-            languages=checkpoint.languages,
-            vocabulary=checkpoint.vocabulary,
-            tools=tool_versions(),
-        )
-        (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
-        artifact = seal(folder, manifest)
-    with progress.stage(f"verifying {target.name}"), load(artifact) as encoder:
+        written = writer(checkpoint, target, folder, progress)
+        artifact = finish(checkpoint, target, written, probe, folder)
+    return judge(artifact, probe, progress)
+
+
+def finish(
+    checkpoint: Checkpoint,
+    target: Target,
+    written: Written,
+    probe: Probe,
+    folder: Path,
+    promise: float | None = None,
+) -> Artifact:
+    """What makes a written folder an artifact: the probe, the model card, the manifest.
+
+    `promise` is the cosine minimum that was asked for, where it was: parity is then judged by it too.
+    """
+    save_probe(probe, folder)
+    manifest = Manifest(
+        name=checkpoint.name,
+        target=target.name,
+        engine=target.engine,
+        precision=target.precision,
+        source=Source(checkpoint.origin, checkpoint.revision, checkpoint.licence),
+        encoding=checkpoint.spec,
+        model_file=written.model_file,
+        scheme=dict(written.scheme),
+        languages=checkpoint.languages,
+        vocabulary=checkpoint.vocabulary,
+        tools=tool_versions(),
+        promised_cosine_min=promise,
+    )
+    (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    return seal(folder, manifest)
+
+
+def judge(artifact: Artifact, probe: Probe, progress: Progress) -> ParityReport:
+    """Runs the artifact on the probe set and leaves the report beside it."""
+    with progress.stage(f"verifying {artifact.manifest.target}"), load(artifact) as encoder:
         report = compare(artifact, encoder, probe)
-    write_json(folder / PARITY_FILE, report)
+    write_json(artifact.path / PARITY_FILE, report)
     return report

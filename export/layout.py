@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ringkas.checkpoint import WEIGHTS, Checkpoint
+from ringkas.compact import write_compact
 from ringkas.spec import LEGACY_POOLING_KEYS
 from ringkas.tokens import TOKENIZER_FILE
 from ringkas.vocabulary import KEPT_IDS_FILE, VOCABULARY_FILE
@@ -23,6 +24,7 @@ def write_layout(checkpoint: Checkpoint, folder: Path) -> None:
     """Writes configuration, tokenizer and module files; the weights and the manifest come from elsewhere."""
     spec = checkpoint.spec
     shutil.copyfile(checkpoint.path / TOKENIZER_FILE, folder / TOKENIZER_FILE)
+    write_compact(folder)
     tokenizer_config = _tokenizer_config(checkpoint)
     _write(folder / "config.json", dict(checkpoint.config))
     _write(folder / "tokenizer_config.json", tokenizer_config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,15 +14,22 @@ _NAME = "ringkas_multi_head"
 _FAMILIES = ("bert", "xlm-roberta")
 
 
-def use_multi_head(reference: Reference, family: str) -> None:
+@contextmanager
+def multi_head(reference: Reference, family: str) -> Iterator[None]:
     """Makes `reference` export com.microsoft's MultiHeadAttention; other families keep plain products."""
     if family not in _FAMILIES:
+        yield
         return
     from transformers import AttentionInterface
 
     AttentionInterface.register(_NAME, _multi_head_attention)
     config: Any = reference.encoder.config
+    before = config._attn_implementation
     config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
 
 
 def _multi_head_attention(

@@ -25,18 +25,26 @@ if TYPE_CHECKING:
 
 OPSET = 20
 MODEL_FILE = "onnx/model.onnx"
-EXTERNAL_DATA_FILE = "model.onnx_data"
+# What transformers.js asks for by its `dtype`: fp32, fp16, q8, q4.
+TRANSFORMERS_JS_FILES = {
+    "onnx-fp32": "onnx/model.onnx",
+    "onnx-fp16": "onnx/model_fp16.onnx",
+    "onnx-int8": "onnx/model_quantized.onnx",
+    "onnx-int4": "onnx/model_q4.onnx",
+}
 # A protobuf message ends at 2 GiB; the graph around the weights needs some of that.
 EXTERNAL_DATA_FROM = 2**31 - 2**27
 
 
-def write_graph(checkpoint: Checkpoint, precision: str, folder: Path) -> str:
+def write_graph(checkpoint: Checkpoint, precision: str, folder: Path, file: str = MODEL_FILE) -> str:
     """Writes the graph of `checkpoint` into `folder` and returns its name there.
 
     Args:
         checkpoint: what to convert.
         precision: "fp32" or "fp16". In fp16 the weights, products and LayerNorm inputs are float16; LayerNorm
             accumulates in float32 by the operator's definition, pooling and normalisation are float32.
+        folder: of the artifact.
+        file: the graph's name in it.
 
     Raises:
         CheckpointError: the weights cannot be loaded.
@@ -46,21 +54,22 @@ def write_graph(checkpoint: Checkpoint, precision: str, folder: Path) -> str:
     from ringkas.runtimes.reference import load_reference
 
     dtype = {"fp32": torch.float32, "fp16": torch.float16}[precision]
-    return save(trace(checkpoint, load_reference(checkpoint, dtype=dtype, attention="eager")), folder)
+    model = trace(checkpoint, load_reference(checkpoint, dtype=dtype, attention="eager"))
+    return save(model, folder, file)
 
 
-def save(model: onnx_ir.Model, folder: Path) -> str:
-    """Writes `model`, checked and without the exporter's notes, into `folder` and returns its name there."""
+def save(model: onnx_ir.Model, folder: Path, file: str = MODEL_FILE) -> str:
+    """Writes `model`, checked and without the exporter's notes, as `file` in `folder`; returns `file`."""
     import onnx
     import onnx_ir
 
     _strip(model)
-    file = folder / MODEL_FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
+    place = folder / file
+    place.parent.mkdir(parents=True, exist_ok=True)
     large = weight_bytes(model) >= EXTERNAL_DATA_FROM
-    onnx_ir.save(model, file, external_data=EXTERNAL_DATA_FILE if large else None)
-    onnx.checker.check_model(str(file))
-    return MODEL_FILE
+    onnx_ir.save(model, place, external_data=f"{place.name}_data" if large else None)
+    onnx.checker.check_model(str(place))
+    return file
 
 
 def trace(checkpoint: Checkpoint, reference: Reference, opset: int = OPSET) -> onnx_ir.Model:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import asdict
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.export import onnx_graph
 from ringkas.quantize.schemes import ROLES, OnnxScheme
-from ringkas.quantize.schemes import scheme as scheme_of
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -20,38 +20,55 @@ if TYPE_CHECKING:
 OPSET = 21
 
 
-def write_quantized(checkpoint: Checkpoint, target: str, folder: Path) -> tuple[str, dict[str, object]]:
-    """Writes the graph of `target` into `folder`; its name there, and the scheme as the manifest records it.
+def write_quantized(
+    checkpoint: Checkpoint, scheme: OnnxScheme, folder: Path, file: str = onnx_graph.MODEL_FILE
+) -> tuple[str, dict[str, object]]:
+    """Writes the graph of `scheme` as `file` in `folder`; that name, and the scheme as recorded.
 
     Raises:
         CheckpointError: the weights cannot be loaded.
+        TargetError: the scheme names a layer that is not there.
     """
-    from ringkas.export.onnx_attention import use_multi_head
-    from ringkas.export.onnx_packing import pack_layers, pack_token_table
     from ringkas.quantize.encoder import quantize
 
-    scheme = scheme_of(target)
-    quantized = quantize(checkpoint, scheme)
-    use_multi_head(quantized.reference, checkpoint.family.name)
-    model = onnx_graph.trace(checkpoint, quantized.reference, OPSET)
+    with quantize(checkpoint, scheme) as quantized:
+        return write_twin(checkpoint, scheme, quantized, folder, file)
+
+
+def write_twin(
+    checkpoint: Checkpoint,
+    scheme: OnnxScheme,
+    quantized: Quantized,
+    folder: Path,
+    file: str = onnx_graph.MODEL_FILE,
+) -> tuple[str, dict[str, object]]:
+    """As `write_quantized`, of a twin that is there already."""
+    from ringkas.export.onnx_attention import multi_head
+    from ringkas.export.onnx_packing import pack_layers, pack_token_table
+
+    with multi_head(quantized.reference, checkpoint.family.name):
+        model = onnx_graph.trace(checkpoint, quantized.reference, OPSET)
     _share(model)
     _sum_residuals(model)
     pack_layers(model, quantized.packed)
     pack_token_table(model)
-    file = onnx_graph.save(model, folder)
+    onnx_graph.save(model, folder, file)
     return file, _record(checkpoint, scheme, quantized, onnx_graph.weight_bytes(model))
 
 
 def _record(
     checkpoint: Checkpoint, scheme: OnnxScheme, quantized: Quantized, stored: int
 ) -> dict[str, object]:
+    """The scheme in full, with what its patterns and budgets came to, and what the weights weigh."""
+    roles = ROLES[checkpoint.family.name]
     return {
-        **{key: value for key, value in asdict(scheme).items() if key != "name"},
+        **{key: value for key, value in asdict(scheme).items() if key != "target"},
+        "activations": {role.name: scheme.handling(role).value for role in roles},
+        "wide_layers": list(quantized.wide),
+        "float_layers": list(quantized.floating),
         "opset": OPSET,
         "computed": "unsigned 8-bit activations times signed 8-bit weights, 32-bit sums",
-        "activations": {role.name: role.handling.value for role in ROLES[checkpoint.family.name]},
         "calibration": {"texts": quantized.texts, "tokens": quantized.tokens},
-        "wider_layers": list(quantized.wider),
         "stored_bits_per_weight": round(8 * stored / quantized.weights, 3),
     }
 

@@ -52,19 +52,26 @@ def groups(encoder: nn.Module, family: str) -> list[Group]:
     return [Group(roles[role], tuple(names)) for (_, role), names in found.items()]
 
 
-def token_ids(checkpoint: Checkpoint, most_tokens: int) -> list[list[int]]:
+def token_ids(checkpoint: Checkpoint, most_tokens: int) -> list[Sequence[int]]:
     """Calibration texts of the checkpoint's languages, a language at a time, with its prompts in turn."""
     by_language = texts.calibration(checkpoint.languages).values()
     mixed = [text for row in zip_longest(*by_language) for text in row if text is not None]
     prompts = cycle(sorted({"", *checkpoint.spec.prompts.values()}))
     tokenizer = TextTokenizer(checkpoint.path, checkpoint.spec)
-    chosen: list[list[int]] = []
-    for row in tokenizer.encode([prompt + text for prompt, text in zip(prompts, mixed, strict=False)]):
-        if sum(map(len, chosen)) + len(row) > most_tokens:
+    rows = tokenizer.encode([prompt + text for prompt, text in zip(prompts, mixed, strict=False)])
+    fitting = first_tokens(rows, most_tokens)
+    if not fitting:
+        raise TextError("there is no calibration text", why="zero texts set no ranges")
+    return fitting
+
+
+def first_tokens(rows: Iterable[Sequence[int]], most: int) -> list[Sequence[int]]:
+    """As many of `rows`, from the first, as have at most so many tokens together; at least one."""
+    chosen: list[Sequence[int]] = []
+    for row in rows:
+        if chosen and sum(map(len, chosen)) + len(row) > most:
             break
         chosen.append(row)
-    if not chosen:
-        raise TextError("there is no calibration text", why="zero texts set no ranges")
     return chosen
 
 

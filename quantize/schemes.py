@@ -6,9 +6,14 @@ does not depend on the texts beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
 
 from ringkas.errors import TargetError
 
@@ -16,9 +21,9 @@ from ringkas.errors import TargetError
 class Handling(Enum):
     """How a linear layer's float input becomes unsigned 8-bit integers."""
 
-    CENTRED = "static, channels shifted and scaled"  # for LayerNorm's output: a few channels stand far off
-    STATIC = "static"
-    ROW = "per row"  # for values whose range differs from token to token
+    CENTRED = "centred"  # static, each channel shifted and scaled: in LayerNorm's output a few stand far off
+    STATIC = "static"  # one range for all channels
+    ROW = "row"  # a range for each token: for values whose range differs between them
 
 
 @dataclass(frozen=True)
@@ -49,16 +54,19 @@ ROLES: Mapping[str, tuple[Role, ...]] = {
 }
 # The least value that an activation function can give, where it has one: it fixes a row's zero point.
 LOWEST_OUTPUT: Mapping[str, float] = {"gelu": -0.17, "relu": 0.0}
+LOWEST_ROLE = "feed-forward output"
 # Families whose feed-forward output multiplies the activation by a gate, which has no least value.
 GATED = ("modernbert",)
 
 
-@dataclass(frozen=True)
-class OnnxScheme:
-    """One target.
+class OnnxScheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one artifact's weights and activations become integers.
+
+    Layers are named as in the encoder (`encoder.layer.0.intermediate.dense`); `*` in a name stands for
+    anything.
 
     Args:
-        name: the target.
+        target: the target whose artifact this makes, and whose floor judges it.
         bits: of the linear layers' weights on disk, 8 or 4; they are multiplied as 8-bit integers.
         block: input channels that share a multiplier, for 4 bits.
         table_bits: of the token table: 8 (a scale a row) or 4 (a scale a block).
@@ -68,25 +76,84 @@ class OnnxScheme:
         calibration_tokens: the most tokens that ranges and rounding are taken from.
         damping: how far GPTQ trusts the calibration's covariance: the share of its mean variance added.
         bits_per_weight: layers are widened to 8 bits, the most sensitive first, up to this many over all
-            weights, everything counted.
+            weights, everything counted. None widens only those that `wide` names.
         sensitivity_tokens: how many calibration tokens measure the sensitivities.
+        wide: of a 4-bit scheme, the layers that get 8 bits.
+        floating: the layers whose weights and inputs stay float32.
+        activations: how the inputs of a role's layers are made integers, where not as `ROLES` says.
     """
 
-    name: str
-    bits: int
-    block: int = 0
-    table_bits: int = 8
-    table_block: int = 0
-    smoothing: float = 0.8
-    margin: float = 1.1
-    calibration_tokens: int = 8192
-    damping: float = 0.1
-    bits_per_weight: float | None = None
-    sensitivity_tokens: int = 1024
+    target: Literal["onnx-int8", "onnx-int4"]
+    bits: Literal[4, 8]
+    block: Annotated[int, Meta(ge=0, multiple_of=2)] = 0
+    table_bits: Literal[4, 8] = 8
+    table_block: Literal[0, 16, 32, 64, 128, 256] = 0
+    smoothing: Annotated[float, Meta(ge=0, le=1)] = 0.8
+    margin: Annotated[float, Meta(ge=1)] = 1.1
+    calibration_tokens: Annotated[int, Meta(ge=1)] = 8192
+    damping: Annotated[float, Meta(gt=0)] = 0.1
+    bits_per_weight: Annotated[float, Meta(gt=0)] | None = None
+    sensitivity_tokens: Annotated[int, Meta(ge=1)] = 1024
+    wide: tuple[str, ...] = ()
+    floating: tuple[str, ...] = ()
+    activations: dict[str, Handling] = {}
 
+    def __post_init__(self) -> None:
+        for rule, is_broken in _RULES:
+            if is_broken(self):
+                raise ValueError(rule)
+
+    def handling(self, role: Role) -> Handling:
+        """How this role's inputs become integers."""
+        return self.activations.get(role.name, role.handling)
+
+    def layers(self, patterns: tuple[str, ...], names: Iterable[str], field: str) -> frozenset[str]:
+        """Which of `names` the patterns of `field` mean.
+
+        Raises:
+            TargetError: a pattern means none.
+        """
+        names = list(names)
+        found: set[str] = set()
+        for pattern in patterns:
+            meant = fnmatch.filter(names, pattern)
+            if not meant:
+                raise TargetError(
+                    f"the scheme's `{field}` names {pattern!r}, which is no linear layer of this checkpoint",
+                    fix=f"They are named like {names[0]}; * stands for anything",
+                )
+            found.update(meant)
+        return frozenset(found)
+
+
+_ROLE_NAMES = frozenset(role.name for roles in ROLES.values() for role in roles)
+# What one field alone cannot say: each rule, and whether a scheme breaks it.
+_RULES: tuple[tuple[str, Callable[[OnnxScheme], bool]], ...] = (
+    ("`block` must be 16 or more where `bits` is 4", lambda one: one.bits == 4 and one.block < 16),
+    ("`block` is for 4 bits only", lambda one: one.bits == 8 and one.block > 0),
+    (
+        "`table_block` must be stated where `table_bits` is 4",
+        lambda one: one.table_bits == 4 > one.table_block,
+    ),
+    ("`table_block` is for `table_bits` 4 only", lambda one: one.table_bits == 8 and one.table_block > 0),
+    ("`wide` is for `bits` 4 only", lambda one: one.bits == 8 and len(one.wide) > 0),
+    ("`bits_per_weight` is for `bits` 4 only", lambda one: one.bits == 8 and one.bits_per_weight is not None),
+    (
+        "`wide` and `bits_per_weight` both say which layers are widened",
+        lambda one: one.bits_per_weight is not None and len(one.wide) > 0,
+    ),
+    (
+        "`target` must be onnx-int4 where anything has 4 bits",
+        lambda one: one.target == "onnx-int8" and 4 in (one.bits, one.table_bits),
+    ),
+    (
+        f"`activations` may name these roles: {', '.join(sorted(_ROLE_NAMES))}",
+        lambda one: not _ROLE_NAMES.issuperset(one.activations),
+    ),
+)
 
 SCHEMES: Mapping[str, OnnxScheme] = {
-    scheme.name: scheme
+    scheme.target: scheme
     for scheme in (
         OnnxScheme("onnx-int8", bits=8),
         OnnxScheme(
@@ -97,7 +164,7 @@ SCHEMES: Mapping[str, OnnxScheme] = {
             table_block=64,
             smoothing=0.5,
             damping=0.3,
-            bits_per_weight=4.7,
+            bits_per_weight=4.98,
         ),
     )
 }

@@ -33,8 +33,8 @@ FLOORS: Mapping[str, Floor] = {
 }
 
 
-def floor_of(precision: str) -> Floor:
-    """The floor of a manifest's precision.
+def floor_of(precision: str, promise: float | None = None) -> Floor:
+    """The floor of a manifest's precision, with the cosine minimum raised to what was promised.
 
     Raises:
         ArtifactError: this version knows no such precision.
@@ -43,4 +43,5 @@ def floor_of(precision: str) -> Floor:
         raise ArtifactError(
             f"there is no floor for the precision {precision!r}", fix="Run: pip install --upgrade ringkas"
         )
-    return FLOORS[precision]
+    floor = FLOORS[precision]
+    return msgspec.structs.replace(floor, cosine_min=max(floor.cosine_min, promise or 0.0))

@@ -133,9 +133,8 @@ def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:
         )
     ]
     manifest = artifact.manifest
-    subject = Subject(
-        manifest.target, manifest.engine, probe.reference, floor_of(manifest.precision), tool_versions()
-    )
+    floor = floor_of(manifest.precision, manifest.promised_cosine_min)
+    subject = Subject(manifest.target, manifest.engine, probe.reference, floor, tool_versions())
     return judge(subject, samples, probe.vectors, encoder.encode_ids(token_ids), skipped)
 
 

@@ -42,7 +42,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """What an artifact is. `languages` is empty when the vocabulary and the checkpoint know no limit.
 
     `vocabulary` is the pruning certificate, None for a full vocabulary; `model_file` is what the engine
-    opens, relative to the folder; `scheme` records how the weights are stored.
+    opens, relative to the folder; `scheme` records how the weights are stored. `promised_cosine_min` was
+    asked for when it was built, and judges it beside the floor of its precision.
     """
 
     format_version: int = FORMAT_VERSION
@@ -58,6 +59,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     vocabulary: dict[str, Any] | None = None
     files: dict[str, FileEntry] = {}
     tools: dict[str, str] = {}
+    promised_cosine_min: float | None = None
 
 
 class RecordedParity(msgspec.Struct, frozen=True):

@@ -30,6 +30,10 @@ class TargetError(RingkasError):
     """A target, a prompt, a language or another named choice does not exist."""
 
 
+class WishError(RingkasError):
+    """Nothing that can be made is as near, as small or as fast as was asked: exit status 1."""
+
+
 class MissingExtra(RingkasError):
     """A package is needed that the installed extras do not bring."""
 

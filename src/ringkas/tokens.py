@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, normalizers
 
+from ringkas.compact import open_compact
 from ringkas.errors import CheckpointError
 from ringkas.spec import EncodingSpec
 
 TOKENIZER_FILE = "tokenizer.json"
+# The compact form is slower by the text: in a call with more, opening `tokenizer.json` pays.
+COMPACT_TEXTS = 512
 
 Ids = npt.NDArray[np.int64]
 
@@ -27,31 +31,54 @@ class TokenBatch:
 
 
 class TextTokenizer:
-    """Texts to token ids, truncated as the checkpoint says, special tokens kept. Safe to share by threads."""
+    """Texts to token ids, truncated as the checkpoint says, special tokens kept. Safe to share by threads.
+
+    A large vocabulary's compact form, where the folder has one, serves until a call has many texts, or one
+    that it is not for: then `tokenizer.json` is opened, and stays.
+    """
 
     def __init__(self, folder: Path, spec: EncodingSpec) -> None:
-        self._tokenizer = _open(folder / TOKENIZER_FILE)
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(spec.max_length)
-        if spec.lower_case:
-            _lower_case_first(self._tokenizer)
+        self._file = folder / TOKENIZER_FILE
+        self._spec = spec
+        self._lock = Lock()
+        self._opened: Tokenizer | None = None
+        self._compact = open_compact(folder, spec)
+        if self._compact is None:
+            self._full()
         self.pad_id, self.max_length = spec.pad_id, spec.max_length
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, special tokens included. The texts must be valid UTF-8 strings."""
+        if self._compact is not None and self._opened is None and len(texts) <= COMPACT_TEXTS:
+            rows = [self._compact.encode(text, self._spec.max_length) for text in texts]
+            return [
+                self._full().encode(text).ids if row is None else row
+                for row, text in zip(rows, texts, strict=True)
+            ]
         if len(texts) == 1:  # no thread pool for one text
-            return [self._tokenizer.encode(texts[0]).ids]
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+            return [self._full().encode(texts[0]).ids]
+        return [encoding.ids for encoding in self._full().encode_batch_fast(list(texts))]
 
     def prompt_length(self, prompt: str) -> int:
         """The number of leading tokens that `prompt` takes, its closing special token not counted."""
-        ids = self._tokenizer.encode(prompt).ids
-        special = {id for id, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        ids = self._full().encode(prompt).ids
+        special = {id for id, token in self._full().get_added_tokens_decoder().items() if token.special}
         return len(ids) - (1 if ids and ids[-1] in special else 0)
 
     def vocabulary_size(self) -> int:
         """One more than the highest id that a text can get."""
-        return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+        return 1 + max(self._full().get_vocab(with_added_tokens=True).values())
+
+    def _full(self) -> Tokenizer:
+        with self._lock:
+            if self._opened is None:
+                opened = _open(self._file)
+                opened.no_padding()
+                opened.enable_truncation(self._spec.max_length)
+                if self._spec.lower_case:
+                    _lower_case_first(opened)
+                self._opened = opened
+            return self._opened
 
 
 def pad(token_ids: Sequence[Sequence[int]], pad_id: int) -> TokenBatch:

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from ringkas import build_all, load, load_reference_encoder, open_checkpoint, texts
 from ringkas.artifact import open_artifact
 from ringkas.export.onnx_quantized import write_quantized
+from ringkas.quantize.schemes import SCHEMES
 from ringkas.runtimes.ort import open_session
 from ringkas.runtimes.parity import cosine
 
@@ -250,7 +251,7 @@ def test_every_family_builds_and_holds(
     target: str, name: str, families: Callable[[str], Path], tmp_path: Path, sib200: Any
 ) -> None:
     checkpoint = open_checkpoint(families(name))
-    model_file, scheme = write_quantized(checkpoint, target, tmp_path)
+    model_file, scheme = write_quantized(checkpoint, SCHEMES[target], tmp_path)
     assert scheme["stored_bits_per_weight"] <= MOST_BITS[target]
     sample = [line for language in ("en", "ko", "th") for line in sib200(language)[:8]]
     with load_reference_encoder(checkpoint) as reference:

@@ -17,21 +17,30 @@ from ringkas.commands.options import (
     vocabulary_options,
     with_options,
 )
+from ringkas.commands.wishes import read_scheme_option, read_wish, run_search, wish_options
 from ringkas.progress import Progress
 
 
 @click.command()
 @with_options(model_options)
-@click.option("--target", "targets", multiple=True, required=True, help="What to make; may be repeated.")
+@click.option("--target", "targets", multiple=True, help="What to make; may be repeated.")
+@with_options(wish_options)
+@click.option("--scheme", type=click.Path(path_type=Path), help="Quantise as this .toml or .json says.")
+@click.option("--transformers-js", is_flag=True, help="Name ONNX graphs as transformers.js looks for them.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Artifacts land in OUT/TARGET.")
 @click.option("--languages", metavar="ko,en", help="Cut the vocabulary to these first.")
 @with_options(vocabulary_options)
 @json_option
-def build(model: str, targets: tuple[str, ...], out: Path, as_json: bool, **options: Any) -> None:
+def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     """Convert MODEL and verify what was made.
 
     Every artifact is compared with the PyTorch reference before it gets its name. One that falls short is
     kept, marked as failed, and the exit status is 1.
+
+    In place of --target state a wish: --min-cosine, --max-size, --fastest, or several. It searches ONNX forms
+    of 4 to 32 bits, layer by layer, for the smallest that is as near as --min-cosine; with --max-size alone
+    for the nearest; with --fastest for the fastest of those that meet the rest. The choice lands in OUT under
+    its target's name, all that was found in OUT/search.
 
     With --languages the vocabulary is cut to what text in them needs, which changes nothing for text whose
     tokens are all kept; the certificate in ringkas.json says how much text that is.
@@ -40,10 +49,17 @@ def build(model: str, targets: tuple[str, ...], out: Path, as_json: bool, **opti
     from ringkas.export.build import BuildOptions, build_all, prune_options
     from ringkas.tables import print_built
 
+    wish = read_wish(options)
+    scheme = read_scheme_option(options)
     languages = [] if options["languages"] is None else parse_languages(options["languages"])
     pruning = prune_options(languages, parse_corpora(options["corpora"]), options["max_tokens"])
     checkpoint = open_checkpoint(model, options["revision"])
-    built = build_all(checkpoint, targets, out, BuildOptions(options["overwrite"], pruning), Progress())
+    if wish is not None:
+        built = [run_search(checkpoint, wish, out, options, pruning)]
+    else:
+        targets = options["targets"] if scheme is None else [scheme.target]
+        settings = BuildOptions(options["overwrite"], pruning, scheme, options["transformers_js"])
+        built = build_all(checkpoint, targets, out, settings, Progress())
     if as_json:
         print_json(
             [

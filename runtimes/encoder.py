@@ -111,12 +111,12 @@ class Encoder:
 
         `pooled_from` leaves the first so many tokens out of the pooling.
         """
+        if len(token_ids) == 1:
+            return self._run(pad(token_ids, self.tokenizer.pad_id), pooled_from)
         vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
         for positions in batches([len(row) for row in token_ids], batch_tokens):
             batch = pad([token_ids[position] for position in positions], self.tokenizer.pad_id)
-            vectors[positions] = (
-                self._pool_outside(batch, pooled_from) if pooled_from else self.engine.run(batch)
-            )
+            vectors[positions] = self._run(batch, pooled_from)
         return vectors
 
     def close(self) -> None:
@@ -130,6 +130,9 @@ class Encoder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _run(self, batch: TokenBatch, pooled_from: int) -> Vectors:
+        return self._pool_outside(batch, pooled_from) if pooled_from else self.engine.run(batch)
 
     def _pool_outside(self, batch: TokenBatch, pooled_from: int) -> Vectors:
         from ringkas.runtimes.pooling import pool

@@ -83,6 +83,9 @@ class TextTokenizer:
 
 def pad(token_ids: Sequence[Sequence[int]], pad_id: int) -> TokenBatch:
     """Rows of ids, padded on the right to the longest."""
+    if len(token_ids) == 1:  # nothing to pad: the common case of a single text stays fast
+        only = np.array(token_ids, dtype=np.int64)
+        return TokenBatch(only, np.ones_like(only))
     lengths = np.array([len(row) for row in token_ids], dtype=np.int64)
     width = int(lengths.max())
     mask = np.arange(width) < lengths[:, None]

@@ -27,6 +27,8 @@ _HERE = Path(__file__).parent
 _GRAPH, _PER_TENSOR, _PER_CHANNEL = (
     f"onnx/{name}.onnx" for name in ("model", "model_quantized", "model_per_channel")
 )
+# The demo checkpoint's, in tokens.
+_LIMIT = "256"
 # What a tool reads besides the weights.
 _SIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -49,6 +51,10 @@ def _onnx(environment: str, graph: str, *runner: str, licence: str = "Apache-2.0
     return Peer(environment, runner, models.OPTIMUM, (graph, *_SIDE), licence)
 
 
+def _gguf(model: Model) -> Peer:
+    return Peer("llama.cpp", ("run_llama_cpp.py", _LIMIT), model, (), "MIT")
+
+
 PEERS = {
     "sentence-transformers, torch": Peer(
         "transformers",
@@ -68,8 +74,8 @@ PEERS = {
     "fastembed": _onnx("fastembed", _GRAPH, "run_fastembed.py"),
     "transformers.js fp32": _onnx("node", _GRAPH, "run_transformers_js.mjs", "fp32"),
     "transformers.js q8": _onnx("node", _PER_TENSOR, "run_transformers_js.mjs", "q8"),
-    "llama.cpp f16": Peer("llama.cpp", ("run_llama_cpp.py",), models.LLAMA_CPP_F16, (), "MIT"),
-    "llama.cpp q8_0": Peer("llama.cpp", ("run_llama_cpp.py",), models.LLAMA_CPP_Q8_0, (), "MIT"),
+    "llama.cpp f16": _gguf(models.LLAMA_CPP_F16),
+    "llama.cpp q8_0": _gguf(models.LLAMA_CPP_Q8_0),
 }
 
 

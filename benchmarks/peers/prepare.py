@@ -24,8 +24,8 @@ from environments import ENVIRONMENTS, interpreter, is_ready
 from models import Model
 
 _HERE = Path(__file__).parent
-_GRAPH, _PER_TENSOR, _PER_CHANNEL = (
-    f"onnx/{name}.onnx" for name in ("model", "model_quantized", "model_per_channel")
+_GRAPH, _PER_TENSOR, _PER_CHANNEL, _QINT8 = (
+    f"onnx/{name}.onnx" for name in ("model", "model_quantized", "model_per_channel", "model_qint8")
 )
 # The demo checkpoint's, in tokens.
 _LIMIT = "256"
@@ -62,7 +62,12 @@ PEERS = {
         models.CHECKPOINT,
         ("model.safetensors", *_SIDE),
     ),
-    "sentence-transformers, ONNX": _onnx("optimum", _GRAPH, "run_sentence_transformers.py", "onnx"),
+    "sentence-transformers, ONNX": _onnx(
+        "optimum", _GRAPH, "run_sentence_transformers.py", "onnx", "model.onnx"
+    ),
+    "sentence-transformers, ONNX int8": _onnx(
+        "optimum", _QINT8, "run_sentence_transformers.py", "onnx", "model_qint8.onnx"
+    ),
     "Optimum ORTModel": _onnx("optimum", _GRAPH, "run_optimum.py"),
     "onnxruntime fp32": _onnx("optimum", _GRAPH, "run_onnxruntime.py", _GRAPH, licence="MIT"),
     "quantize_dynamic": _onnx("optimum", _PER_TENSOR, "run_onnxruntime.py", _PER_TENSOR, licence="MIT"),

@@ -1,9 +1,12 @@
 """The graphs that Optimum's users get from a checkpoint: make_onnx.py CHECKPOINT FOLDER.
 
-Runs in the environment `optimum`. Writes onnx/model.onnx as Optimum exports it and two dynamically quantised
-forms of it: model_quantized.onnx with quantize_dynamic's own defaults (8-bit weights, a scale a tensor), as
-Optimum, sentence-transformers and transformers.js make it, and model_per_channel.onnx with the settings that
-keep the most (a scale a channel, 7-bit weights, so that no kernel saturates).
+Runs in the environment `optimum`. Writes onnx/model.onnx as Optimum exports it, and what people make of it:
+- model_quantized.onnx by quantize_dynamic with its own defaults (8-bit weights, a scale a tensor), as
+  transformers.js' script does;
+- model_per_channel.onnx by quantize_dynamic with the settings that keep the most (a scale a channel, 7-bit
+  weights, so that no kernel saturates);
+- model_qint8.onnx by Optimum with the configuration that it names after this CPU, as sentence-transformers'
+  export_dynamic_quantized_onnx_model does.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import sys
 from pathlib import Path
 
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from optimum.onnxruntime import ORTModelForFeatureExtraction
+from optimum.onnxruntime import ORTModelForFeatureExtraction, ORTQuantizer
+from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
 _SMALL = 5_000_000  # bytes: everything of a checkpoint but its weights
 
@@ -39,6 +43,20 @@ def main() -> None:
         per_channel=True,
         reduce_range=True,
     )
+    quantize_as_sentence_transformers(graph)
+
+
+def quantize_as_sentence_transformers(graph: Path) -> None:
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [name for name in ("avx512_vnni", "avx2") if name in flags] or ["arm64"]
+    config = getattr(AutoQuantizationConfig, names[0])(is_static=False)
+    work = graph.parent / "work"
+    shutil.copyfile(graph.parents[1] / "config.json", graph.parent / "config.json")
+    quantizer = ORTQuantizer.from_pretrained(graph.parent, file_name=graph.name)
+    quantizer.quantize(config, work, file_suffix="qint8")
+    (work / "model_qint8.onnx").rename(graph.parent / "model_qint8.onnx")
+    shutil.rmtree(work)
+    (graph.parent / "config.json").unlink()
 
 
 def limit_length(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Proves that Optimum and sentence-transformers' ONNX backend load our artifacts, with the same vectors.
 
-    python benchmarks/peers/optimum_loads.py [--environment .venvs/optimum] [--json FILE]
+    python benchmarks/peers/optimum_loads.py [--json FILE]
 
-Optimum's ONNX side needs transformers below 4.58, so it gets an environment of its own, made on first use.
+Optimum's ONNX side needs transformers below 4.58, so it has an environment of its own (environments.py).
 Builds the demo artifact here, loads it there in both ways, and compares the vectors with this side's.
 """
 
@@ -16,18 +16,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from environments import ENVIRONMENTS, interpreter
 
 from ringkas import build, load, texts
 
-# The newest set that installs together; torch first, so that it stays the build that is there.
-REQUIREMENTS = (
-    "torch==2.13.0",
-    "optimum==2.1.0",
-    "optimum-onnx==0.1.0",
-    "transformers==4.57.6",
-    "sentence-transformers==5.2.3",
-    "onnxruntime",
-)
 SAME = 1e-5
 
 # Runs in the peer's environment: (artifact folder, JSON file of texts) to two arrays.
@@ -54,10 +46,9 @@ np.savez(sys.argv[3], sentence_transformers=vectors, optimum=np.stack(rows))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--environment", type=Path, default=Path(".venvs/optimum"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    python = make_environment(options.environment)
+    python = interpreter("optimum")
     sample = list(texts.probe(["en"])["en"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -71,22 +62,15 @@ def main() -> None:
             result = {client: float(np.abs(found[client] - ours).max()) for client in found.files}
     print(json.dumps({"largest_difference": result, "texts": len(sample)}, indent=1))
     if options.json:
-        document = {"largest_difference": result, "texts": len(sample), "requirements": REQUIREMENTS}
+        document = {
+            "largest_difference": result,
+            "texts": len(sample),
+            "requirements": ENVIRONMENTS["optimum"].requirements,
+        }
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(document, indent=1) + "\n")
     if max(result.values()) > SAME:
         sys.exit(f"the vectors differ by more than {SAME}")
-
-
-def make_environment(folder: Path) -> Path:
-    """The interpreter of the peer's environment, installed on first use."""
-    python = folder / "bin" / "python"
-    if not (folder / "installed").exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        for requirements in (REQUIREMENTS[:1], REQUIREMENTS):
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
-        (folder / "installed").touch()
-    return python
 
 
 if __name__ == "__main__":

@@ -24,9 +24,11 @@ from environments import ENVIRONMENTS, interpreter, is_ready
 from models import Model
 
 _HERE = Path(__file__).parent
-_GRAPH, _PER_TENSOR, _PER_CHANNEL = (
-    f"onnx/{name}.onnx" for name in ("model", "model_quantized", "model_per_channel")
+_GRAPH, _PER_TENSOR, _PER_CHANNEL, _QINT8 = (
+    f"onnx/{name}.onnx" for name in ("model", "model_quantized", "model_per_channel", "model_qint8")
 )
+# The demo checkpoint's, in tokens.
+_LIMIT = "256"
 # What a tool reads besides the weights.
 _SIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -49,6 +51,10 @@ def _onnx(environment: str, graph: str, *runner: str, licence: str = "Apache-2.0
     return Peer(environment, runner, models.OPTIMUM, (graph, *_SIDE), licence)
 
 
+def _gguf(model: Model) -> Peer:
+    return Peer("llama.cpp", ("run_llama_cpp.py", _LIMIT), model, (), "MIT")
+
+
 PEERS = {
     "sentence-transformers, torch": Peer(
         "transformers",
@@ -56,7 +62,12 @@ PEERS = {
         models.CHECKPOINT,
         ("model.safetensors", *_SIDE),
     ),
-    "sentence-transformers, ONNX": _onnx("optimum", _GRAPH, "run_sentence_transformers.py", "onnx"),
+    "sentence-transformers, ONNX": _onnx(
+        "optimum", _GRAPH, "run_sentence_transformers.py", "onnx", "model.onnx"
+    ),
+    "sentence-transformers, ONNX int8": _onnx(
+        "optimum", _QINT8, "run_sentence_transformers.py", "onnx", "model_qint8.onnx"
+    ),
     "Optimum ORTModel": _onnx("optimum", _GRAPH, "run_optimum.py"),
     "onnxruntime fp32": _onnx("optimum", _GRAPH, "run_onnxruntime.py", _GRAPH, licence="MIT"),
     "quantize_dynamic": _onnx("optimum", _PER_TENSOR, "run_onnxruntime.py", _PER_TENSOR, licence="MIT"),
@@ -68,8 +79,8 @@ PEERS = {
     "fastembed": _onnx("fastembed", _GRAPH, "run_fastembed.py"),
     "transformers.js fp32": _onnx("node", _GRAPH, "run_transformers_js.mjs", "fp32"),
     "transformers.js q8": _onnx("node", _PER_TENSOR, "run_transformers_js.mjs", "q8"),
-    "llama.cpp f16": Peer("llama.cpp", ("run_llama_cpp.py",), models.LLAMA_CPP_F16, (), "MIT"),
-    "llama.cpp q8_0": Peer("llama.cpp", ("run_llama_cpp.py",), models.LLAMA_CPP_Q8_0, (), "MIT"),
+    "llama.cpp f16": _gguf(models.LLAMA_CPP_F16),
+    "llama.cpp q8_0": _gguf(models.LLAMA_CPP_Q8_0),
 }
 
 

@@ -1,4 +1,7 @@
-"""sentence-transformers, on torch or on its ONNX backend (Optimum): run_sentence_transformers.py BACKEND."""
+"""sentence-transformers on torch, or on its ONNX backend: run_sentence_transformers.py torch | onnx FILE.
+
+FILE is one in the model's folder `onnx`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,12 @@ def open_encoder(model: str, threads: int | None) -> Callable[[list[str]], np.nd
 
         session = SessionOptions()
         session.intra_op_num_threads = threads or 0
-        options = {"provider": "CPUExecutionProvider", "session_options": session}
+        options = {
+            "subfolder": "onnx",
+            "file_name": sys.argv[2],
+            "provider": "CPUExecutionProvider",
+            "session_options": session,
+        }
     encoder = SentenceTransformer(model, backend=backend, device="cpu", model_kwargs=options)
     return lambda texts: encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False)
 

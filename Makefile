@@ -32,8 +32,19 @@ LLAMA := llama-cpp-python==0.3.36
 .venv/.installed-all: .venv/.installed-dev
 	@ls $(WHEELS)/llama_cpp_python-*.whl >/dev/null 2>&1 || echo "compiling $(LLAMA), some minutes ..."
 	@ls $(WHEELS)/llama_cpp_python-*.whl >/dev/null 2>&1 || $(BIN)/python -m pip wheel --no-deps -w $(WHEELS) $(LLAMA)
+	-@$(MAKE) --no-print-directory .venv/llama.cpp
 	$(PIP) --find-links $(WHEELS) --editable ".[dev,gguf]"
 	touch $@
+
+# llama.cpp's own converter, out of the same source package: a test compares its tensors with ours. Without it
+# that test is skipped.
+.venv/llama.cpp: .venv/.torch
+	@ls $(WHEELS)/llama_cpp_python-*.tar.gz >/dev/null 2>&1 || $(BIN)/python -m pip download --quiet --no-deps \
+		--no-binary llama-cpp-python -d $(WHEELS) $(LLAMA)
+	mkdir -p $@
+	tar -xzf $(WHEELS)/llama_cpp_python-*.tar.gz -C $@ --strip-components=3 --wildcards \
+		'*/vendor/llama.cpp/convert_hf_to_gguf.py' '*/vendor/llama.cpp/conversion/*' \
+		'*/vendor/llama.cpp/gguf-py/*'
 
 demo: install
 	$(BIN)/ringkas build demo --target pytorch-fp32 --target onnx-fp32 --target onnx-fp16 --out dist --overwrite

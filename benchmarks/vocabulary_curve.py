@@ -169,6 +169,14 @@ def _unknown(segmenter: Segmenter, document: Document, sentences: Sequence[str])
     return sum(characters_of(encoding, unknown) for encoding in segmenter.encodings(affected))
 
 
+def save(results: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Writes `results`, in the order of the table, beside those of other sets that `file` holds."""
+    found = {result["name"]: result for result in json.loads(file.read_text())} if file.is_file() else {}
+    found |= {result["name"]: result for result in results}
+    listed = [found[floor.name] for floor in FLOORS if floor.name in found]
+    file.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     root = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -192,9 +200,7 @@ def main() -> int:
         rows = [point["rows"] for point in result["curve"]]
         draw(Curve(floor.name, rows, shares, marks), arguments.out / f"{floor.name}.png")
         print(json.dumps({key: result[key] for key in ("name", "rows", "met", "at_floor")}), flush=True)
-    file = arguments.out / "curve.json"
-    if not arguments.only:
-        file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    save(results, arguments.out / "curve.json")
     return 0 if all(result["met"] for result in results) else 1
 
 

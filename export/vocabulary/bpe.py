@@ -20,6 +20,9 @@ THEOREM = (
     "tokens stay in order, so a text is segmented as before if and only if every token of its segmentation "
     "is kept."
 )
+# Word lists are in lower case and rate names and acronyms low; the order of merges knows better. Chosen among
+# 0, 0.1, 0.2, 0.35 and 0.5 on English glosses, quotations and essays, with Gemma's vocabulary.
+TRUST = 0.35
 _SPACE_MARK = "▁"
 _ZIPF_OFFSET = 500  # the earliest merges are halves of words and rarely survive in a segmentation
 

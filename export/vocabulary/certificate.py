@@ -182,6 +182,15 @@ def to_markdown(certificate: Mapping[str, Any]) -> str:
             f"{_arrow(report['unknown_characters'], '.0f')} | "
             f"{_arrow(report['past_limit'], '.1%')} | {cosine} |"
         )
+    listed = certificate["by_language"].values()
+    samples = "{:,} texts, {:,} tokens, {:,} characters".format(
+        *(sum(report[unit] for report in listed) for unit in ("texts", "tokens", "characters"))
+    )
+    equal = sum(report["covered_bit_identical"] for report in listed)
+    lines += [
+        "",
+        f"Judged on {samples}; {equal} covered texts were encoded by both models, equal to the last bit.",
+    ]
     notes = [f"- {note}" for note in certificate["notes"]]
     return "\n".join([*lines, *([""] if notes else []), *notes, ""])
 

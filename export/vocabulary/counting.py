@@ -11,20 +11,22 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from ringkas.errors import TextError
 from ringkas.export.vocabulary.pieces import Weights
-from ringkas.export.vocabulary.segment import Segmenter, chunks
+from ringkas.export.vocabulary.segment import Segmenter, TokenRows, chunks, segment_rows
 from ringkas.texts import check_texts, split_corpus
 
 HELD_OUT_LIMIT = 2000  # texts of a corpus that the certificate judges: enough for a share to a tenth of 1%
 
 _LINES_AT_ONCE = 20_000
+_WORDS_AT_ONCE = 20_000
 _DISTINCT_AT_ONCE = 500_000
 
 
@@ -49,21 +51,63 @@ def count_corpus(files: Iterable[Path], segmenter: Segmenter, size: int) -> Corp
         TextError: a file cannot be read, is not UTF-8, or holds no text.
     """
     found = CorpusCounts(np.zeros(size))
-    words: Counter[str] = Counter()
-    for file in files:
-        before = found.texts + found.held_out_texts
-        for lines in chunks(read_lines(file), _LINES_AT_ONCE):
-            parts = split_corpus(lines)
-            found.texts += len(parts["select"])
-            found.held_out_texts += len(parts["held_out"])
-            found.held_out += parts["held_out"][: HELD_OUT_LIMIT - len(found.held_out)]
-            words.update(" ".join(parts["select"]).split())
-            if len(words) > _DISTINCT_AT_ONCE:
-                _add(words, segmenter, found.counts)
-        if found.texts + found.held_out_texts == before:
-            raise TextError(f"{file} holds no text", why="a corpus chooses by what it holds")
-    _add(words, segmenter, found.counts)
+    with ThreadPoolExecutor(1) as beside:
+        words = _Words(segmenter, beside)
+        for file in files:
+            before = found.texts + found.held_out_texts
+            for lines in chunks(read_lines(file), _LINES_AT_ONCE):
+                parts = split_corpus(lines)
+                found.texts += len(parts["select"])
+                found.held_out_texts += len(parts["held_out"])
+                found.held_out += parts["held_out"][: HELD_OUT_LIMIT - len(found.held_out)]
+                words.add(" ".join(parts["select"]))
+                if len(words) > _DISTINCT_AT_ONCE:
+                    found.counts += words.token_counts(size)
+                    words = _Words(segmenter, beside)
+            if found.texts + found.held_out_texts == before:
+                raise TextError(f"{file} holds no text", why="a corpus chooses by what it holds")
+        found.counts += words.token_counts(size)
     return found
+
+
+class _Words:
+    """Distinct words and how often each occurs; new ones are segmented beside the counting.
+
+    The tokenizer needs no interpreter, so a second core segments while this one reads and counts.
+    """
+
+    def __init__(self, segmenter: Segmenter, beside: ThreadPoolExecutor) -> None:
+        self._segmenter, self._beside = segmenter, beside
+        self._occurrences: Counter[str] = Counter()
+        self._segmented: list[Future[TokenRows]] = []
+        self._submitted = 0
+
+    def __len__(self) -> int:
+        return len(self._occurrences)
+
+    def add(self, text: str) -> None:
+        self._occurrences.update(text.split())
+        if len(self) - self._submitted >= _WORDS_AT_ONCE:
+            self._submit()
+
+    def token_counts(self, size: int) -> Weights:
+        """How often each of `size` tokens occurs in all words."""
+        self._submit()
+        counts: Weights = np.zeros(size)
+        occurrences = np.fromiter(self._occurrences.values(), np.float64, len(self))
+        start = 0
+        for future in self._segmented:
+            rows = future.result()
+            end = start + len(rows.lengths)
+            counts += rows.spread(occurrences[start:end], size)
+            start = end
+        return counts
+
+    def _submit(self) -> None:
+        # A dictionary keeps its order, so the new words are the last ones.
+        new = list(islice(self._occurrences, self._submitted, None))
+        self._submitted = len(self)
+        self._segmented.append(self._beside.submit(segment_rows, self._segmenter, new))
 
 
 def read_lines(file: Path) -> Iterator[str]:
@@ -80,7 +124,8 @@ def read_lines(file: Path) -> Iterator[str]:
             for number, line in enumerate(stream, 1):
                 text = _field(line, file, number) if jsonl else line
                 if text := text.strip():
-                    yield from check_texts([text])
+                    # Only an escape in JSON can spell half a character: a UTF-8 file holds none.
+                    yield check_texts([text])[0] if jsonl else text
     except UnicodeDecodeError as error:
         raise TextError(f"{file} is not UTF-8", why=str(error), fix="Convert it with iconv") from None
     except (OSError, EOFError, zlib.error) as error:
@@ -95,14 +140,3 @@ def _field(line: str, file: Path, number: int) -> str:
     if not isinstance(text, str):
         raise TextError(f"line {number} of {file} holds no text", fix='Each line must be {"text": "..."}')
     return text
-
-
-def _add(words: Counter[str], segmenter: Segmenter, counts: Weights) -> None:
-    """Adds the tokens of `words` to `counts` and empties `words`."""
-    for chunk in chunks(list(words.items()), _LINES_AT_ONCE):
-        rows = list(segmenter.ids(" " + word for word, _ in chunk))
-        lengths = [len(row) for row in rows]
-        ids = np.fromiter(chain.from_iterable(rows), np.int64, sum(lengths))
-        weights = np.repeat(np.array([count for _, count in chunk], dtype=np.float64), lengths)
-        counts += np.bincount(ids, weights=weights, minlength=len(counts))
-    words.clear()

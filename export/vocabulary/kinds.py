@@ -21,6 +21,7 @@ class Kind(Protocol):
     """What each kind's module offers."""
 
     THEOREM: str
+    TRUST: float
 
     def tokens(self, document: Document) -> list[str]: ...
     def surfaces(self, document: Document) -> list[str]: ...

@@ -20,12 +20,14 @@ Weights = npt.NDArray[np.float64]
 @dataclass(frozen=True)
 class Pieces:
     """Parallel by token id. `indispensable` are ids that the tokenizer itself needs; `parents` those that a
-    token is built from; `probability` sums to one over all pieces."""
+    token is built from; `probability` sums to one over all pieces, and `trust` is the power to which it
+    tempers the frequencies of word lists."""
 
     surfaces: tuple[str, ...]
     probability: Weights
     indispensable: frozenset[int]
     parents: Mapping[int, tuple[int, ...]]
+    trust: float = 0.0
 
     def __len__(self) -> int:
         return len(self.surfaces)
@@ -78,6 +80,7 @@ def read_pieces(document: Mapping[str, Any]) -> Pieces:
         probability=probability / probability.sum(),
         indispensable=frozenset(kind.indispensable(document) | special),
         parents=kind.parents(document),
+        trust=kind.TRUST,
     )
 
 

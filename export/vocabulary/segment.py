@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer, normalizers
 
 Item = TypeVar("Item")
@@ -41,6 +44,34 @@ class Segmenter:
         """The id of a token as the file spells it."""
         found: int | None = self._tokenizer.token_to_id(token)
         return found
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Token ids of many words, end to end, with the length of each."""
+
+    ids: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+
+    def sums(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The sum of `values`, given by token id, over each word."""
+        owner = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        return np.bincount(owner, values[self.ids], len(self.lengths)).astype(np.float64)
+
+    def spread(self, weights: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+        """For each of `size` tokens, the sum of the `weights`, given by word, of the words that hold it."""
+        return np.bincount(self.ids, np.repeat(weights, self.lengths), size).astype(np.float64)
+
+
+def token_rows(listed: Sequence[Sequence[int]]) -> TokenRows:
+    """The ids of many words as two arrays."""
+    lengths = np.array([len(ids) for ids in listed], dtype=np.int64)
+    return TokenRows(np.fromiter(chain.from_iterable(listed), np.int64, int(lengths.sum())), lengths)
+
+
+def segment_rows(segmenter: Segmenter, words: Iterable[str]) -> TokenRows:
+    """The ids of each word behind a space."""
+    return token_rows(list(segmenter.ids(" " + word for word in words)))
 
 
 def characters_of(encoding: Encoding, ids: Collection[int]) -> int:

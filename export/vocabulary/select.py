@@ -140,6 +140,8 @@ def _language_usage(
         words = count_words(
             words_of(language.word_list), segmenter, pieces.probability, spaced=language.spaced
         )
+        if not language.owns_script:
+            words = _normalised(words ** (1 - pieces.trust) * pieces.probability**pieces.trust)
         own, worth = _OWN_SHARE[language.owns_script], _LIST_WORTH
         usage = (1 - own) * words + own * script
     if corpus is not None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
 from ringkas.export.vocabulary.pieces import Weights
-from ringkas.export.vocabulary.segment import Segmenter, chunks
+from ringkas.export.vocabulary.segment import Segmenter, TokenRows, chunks, segment_rows, token_rows
 
 _CASES: tuple[Callable[[str], str], ...] = (
     lambda word: word,
@@ -50,23 +49,6 @@ _WORDS_AT_ONCE = 20_000
 _BEFORE = "("  # stands before a word without a space and merges with no letter
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Token ids of many words, end to end, with the length of each."""
-
-    ids: np.ndarray[tuple[int], np.dtype[np.int64]]
-    lengths: np.ndarray[tuple[int], np.dtype[np.int64]]
-
-    def log_probability(self, logs: Weights) -> Weights:
-        owner = np.repeat(np.arange(len(self.lengths)), self.lengths)
-        sums: Weights = np.bincount(owner, logs[self.ids], len(self.lengths)).astype(np.float64)
-        return sums
-
-    def spread(self, weights: Weights, size: int) -> Weights:
-        spread: Weights = np.bincount(self.ids, np.repeat(weights, self.lengths), size).astype(np.float64)
-        return spread
-
-
 def count_words(
     words: Mapping[str, float], segmenter: Segmenter, probability: Weights, *, spaced: bool
 ) -> Weights:
@@ -84,7 +66,7 @@ def count_words(
     for chunk in chunks(words.items(), _WORDS_AT_ONCE):
         frequent = [(word, frequency) for word, frequency in chunk if frequency >= _BARE_FLOOR or not spaced]
         counts += (1 - bare) * _count(
-            chunk, habit.after_space, lambda texts: _after_space(texts, segmenter), logs
+            chunk, habit.after_space, lambda texts: segment_rows(segmenter, texts), logs
         )
         counts += bare * _count(frequent, habit.bare, lambda texts: _after_bracket(texts, segmenter), logs)
     shares: Weights = counts / counts.sum()
@@ -94,7 +76,7 @@ def count_words(
 def _count(
     words: Sequence[tuple[str, float]],
     priors: Sequence[float],
-    segment: Callable[[Sequence[str]], _Rows],
+    segment: Callable[[Sequence[str]], TokenRows],
     logs: Weights,
 ) -> Weights:
     """Token frequencies of `words`, each frequency shared among the word's cases."""
@@ -102,7 +84,7 @@ def _count(
     if not words:
         return counts
     frequency = np.array([value for _, value in words])
-    variants: list[tuple[np.ndarray[tuple[int], np.dtype[np.int64]], _Rows]] = []
+    variants: list[tuple[np.ndarray[tuple[int], np.dtype[np.int64]], TokenRows]] = []
     shares = np.full((len(_CASES), len(words)), -np.inf)
     seen: list[set[str]] = [set() for _ in words]
     for case, (change, prior) in enumerate(zip(_CASES, priors, strict=True)):
@@ -112,7 +94,7 @@ def _count(
             seen[at].add(changed[at])
         rows = segment([changed[at] for at in chosen])
         positions = np.array(chosen, dtype=np.int64)
-        shares[case, positions] = np.log(prior) + _TEMPER * rows.log_probability(logs)
+        shares[case, positions] = np.log(prior) + _TEMPER * rows.sums(logs)
         variants.append((positions, rows))
     shares = np.exp(shares - shares.max(axis=0))
     shares *= frequency / shares.sum(axis=0)
@@ -127,12 +109,8 @@ def _worth(text: str, frequency: float, seen: set[str]) -> bool:
     return not seen or frequency >= _UPPER_FLOOR or not text.isupper() or len(text) <= _ACRONYM
 
 
-def _after_space(texts: Sequence[str], segmenter: Segmenter) -> _Rows:
-    return _rows([ids for ids in segmenter.ids(" " + text for text in texts)])
-
-
-def _after_bracket(texts: Sequence[str], segmenter: Segmenter) -> _Rows:
-    return _rows(
+def _after_bracket(texts: Sequence[str], segmenter: Segmenter) -> TokenRows:
+    return token_rows(
         [
             [
                 id
@@ -142,8 +120,3 @@ def _after_bracket(texts: Sequence[str], segmenter: Segmenter) -> _Rows:
             for encoding in segmenter.encodings(_BEFORE + text for text in texts)
         ]
     )
-
-
-def _rows(listed: Sequence[Sequence[int]]) -> _Rows:
-    lengths = np.array([len(ids) for ids in listed], dtype=np.int64)
-    return _Rows(np.fromiter(chain.from_iterable(listed), np.int64, int(lengths.sum())), lengths)

@@ -17,6 +17,7 @@ THEOREM = (
     "WordPiece: the longest piece that fits is taken, so a text without unknown words is segmented as before "
     "if and only if every token of its segmentation is kept."
 )
+TRUST = 0.0
 _ZIPF_OFFSET = 100  # flattens the head: the first ids of a vocabulary are specials and letters
 
 

@@ -132,10 +132,11 @@ def print_evaluation(report: EvaluationReport) -> None:
 
 def print_vocabulary(certificate: Mapping[str, Any]) -> None:
     """The certificate of a pruned vocabulary, one line a language."""
-    rows, parameters = certificate["rows"], certificate["parameters"]
+    rows, parameters, size = certificate["rows"], certificate["parameters"], certificate["bytes"]
     print(
         f"{rows['after']:,.0f} of {rows['before']:,.0f} rows kept, "
-        f"{parameters['after'] / 1e6:.1f} of {parameters['before'] / 1e6:.1f} million parameters"
+        f"{parameters['after'] / 1e6:.1f} of {parameters['before'] / 1e6:.1f} million parameters, "
+        f"{megabytes(int(size['before'] - size['after']))} saved"
     )
     table = _table("language", "judged on", "texts", "identical", "tokens kept", "new unknown characters")
     for language, report in certificate["by_language"].items():

@@ -132,6 +132,9 @@ def test_certificate_is_in_the_card(pruned: Path) -> None:
     card = (pruned / "README.md").read_text(encoding="utf-8")
     assert "## Vocabulary: en" in card
     manifest = json.loads((pruned / "ringkas.json").read_text(encoding="utf-8"))
+    judged = manifest["vocabulary"]["by_language"].values()
+    assert f"Judged on {sum(report['texts'] for report in judged):,} texts" in card
+    assert f"{sum(report['covered_bit_identical'] for report in judged)} covered texts" in card
     assert manifest["files"]["vocabulary/kept_ids.npy"]["size"] > 4 * ROWS
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from ringkas import texts as text_sets
 from ringkas.errors import TextError
+from ringkas.export.vocabulary import counting
 from ringkas.export.vocabulary.counting import count_corpus, read_lines
 from ringkas.export.vocabulary.kinds import vocabulary_size
 from ringkas.export.vocabulary.segment import Segmenter
@@ -34,6 +35,33 @@ def test_words_counted_once_equal_whole_texts(
     assert np.array_equal(found.counts, expected)
     assert set(found.held_out) == set(chosen["held_out"])
     assert not set(found.held_out) & set(chosen["select"])
+
+
+@pytest.mark.parametrize(("at_once", "distinct"), [(7, 40), (7, 10_000), (10_000, 40)])
+def test_counts_do_not_depend_on_how_words_are_batched(
+    small_documents: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: int,
+    distinct: int,
+) -> None:
+    file = tmp_path / "corpus.txt"
+    file.write_text("\n".join(TEXTS * 2), encoding="utf-8")
+    segmenter, size = Segmenter(small_documents["unigram"]), vocabulary_size(small_documents["unigram"])
+    expected = count_corpus([file], segmenter, size)
+    monkeypatch.setattr(counting, "_LINES_AT_ONCE", 3)
+    monkeypatch.setattr(counting, "_WORDS_AT_ONCE", at_once)
+    monkeypatch.setattr(counting, "_DISTINCT_AT_ONCE", distinct)
+    found = count_corpus([file], segmenter, size)
+    assert np.array_equal(found.counts, expected.counts)
+    assert expected.tokens > 1000
+    assert found.held_out == expected.held_out
+
+
+def test_half_a_character_in_json_is_refused(small_documents: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "half \\ud800"}\n', encoding="utf-8")
+    with pytest.raises(TextError, match="surrogate"):
+        count_corpus([tmp_path / "a.jsonl"], Segmenter(small_documents["unigram"]), 10_000)
 
 
 def test_every_form_of_a_corpus_reads_alike(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ringkas.errors import TargetError
 from ringkas.export.vocabulary.languages import known_languages, resolve_languages
 from ringkas.export.vocabulary.pieces import Pieces, read_pieces
 from ringkas.export.vocabulary.segment import Segmenter
-from ringkas.export.vocabulary.select import Limits, Usage, choose, must_keep
+from ringkas.export.vocabulary.select import Limits, Usage, choose, expect_usage, must_keep
 from ringkas.export.vocabulary.wordlists import count_words
 
 
@@ -81,3 +82,19 @@ def test_script_data_of_the_real_vocabulary(xlmr_tokenizer: dict[str, Any]) -> N
     assert not any(
         "가" <= character <= "힣" for n in np.flatnonzero(latin) for character in pieces.surfaces[n]
     )
+
+
+def test_the_order_of_merges_tempers_word_lists(small_documents: dict[str, Any]) -> None:
+    pieces = read_pieces(small_documents["byte-level-bpe"])
+    assert pieces.trust > 0
+    segmenter, languages = Segmenter(small_documents["byte-level-bpe"]), resolve_languages(("id",), {})
+    usages = [
+        expect_usage(languages, replace(pieces, trust=trust), segmenter).by_language["id"]
+        for trust in (0.0, pieces.trust, 0.9)
+    ]
+    used = (usages[0] > 1e-5) & pieces.lettered & (pieces.probability > 0)
+    plain, tempered, nearly_all = (
+        np.corrcoef(np.log(usage[used]), np.log(pieces.probability[used]))[0, 1] for usage in usages
+    )
+    assert used.sum() > 100
+    assert plain < tempered < nearly_all

@@ -1,0 +1,73 @@
+"""How many rows English needs with Gemma's BPE, whatever chooses them: what long real text has not seen.
+
+    python benchmarks/vocabulary_limit.py TEXT... [--shared FOLDER] [--rows 70000]
+
+TEXT are plain files of English; the published figures are of WordNet 3.0's glosses and of two collections
+that Debian packages, an essay (`anarchism`) and quotations (`fortunes`). Compares, on SIB-200's English:
+the choice by word lists; the choice by those texts' own token counts; and every token that occurs in them,
+with no limit. A vocabulary that has seen so much text and still misses tokens bounds what any frequency
+list can reach in fewer rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from vocabulary_curve import Vocabulary, measure
+
+from ringkas.export.vocabulary.counting import count_corpus
+from ringkas.export.vocabulary.languages import resolve_languages
+from ringkas.export.vocabulary.rewrite import referenced_ids
+from ringkas.export.vocabulary.select import Limits, choose, expect_usage, must_keep
+
+LANGUAGES = ("ko", "en")
+
+
+def main() -> None:
+    root = Path(__file__).resolve().parent
+    shared = Path(os.environ.get("RINGKAS_SHARED", root.parents[1] / "shared"))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("texts", nargs="+", type=Path)
+    parser.add_argument("--shared", type=Path, default=shared / "data", help="tokenizers and SIB-200")
+    parser.add_argument("--rows", type=int, default=70_000)
+    parser.add_argument("--out", type=Path, default=root / "results" / "vocabulary" / "limit.json")
+    options = parser.parse_args()
+    vocabulary = Vocabulary(options.shared, "gemma")
+    pieces, languages = vocabulary.pieces, resolve_languages(LANGUAGES, {})
+    always = {id for id in referenced_ids(vocabulary.document, {}) if id < len(pieces)}
+    must = must_keep(languages, pieces, always, all_characters=False)
+    corpus = count_corpus(options.texts, vocabulary.segmenter, len(pieces))
+    by_lists = expect_usage(languages, pieces, vocabulary.segmenter)
+    with_text = expect_usage(languages, pieces, vocabulary.segmenter, {"en": corpus})
+    limits = Limits(max_tokens=options.rows)
+    ceiling = choose(pieces, by_lists, must | (corpus.counts > 0), Limits(coverage=1e-9))
+    kept = {
+        "word lists": choose(pieces, by_lists, must, limits),
+        "word lists and these texts": choose(pieces, with_text, must, limits),
+        "every token of these texts, none for Korean": ceiling,
+    }
+    report: dict[str, Any] = {
+        "texts": [file.name for file in options.texts],
+        "tokens": int(corpus.tokens),
+        "distinct_tokens": int((corpus.counts > 0).sum()),
+    }
+    for name, mask in kept.items():
+        report[name] = {
+            "rows": int(mask.sum()),
+            **{tag: round(measure(vocabulary, mask, tag)["tokens"], 5) for tag in LANGUAGES},
+        }
+    # The other side: in hindsight, how many rows the tokens of these texts themselves need.
+    order = np.sort(corpus.counts)[::-1]
+    enough = int(np.searchsorted(np.cumsum(order), 0.995 * order.sum())) + 1
+    report["distinct tokens that make 99.5% of these texts, in hindsight"] = enough
+    options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -132,7 +132,7 @@ def make_checkpoint(folder: Path, config: dict[str, Any], shared: Path) -> None:
         (folder / name).write_text(json.dumps(value), encoding="utf-8")
 
 
-def scheme(target: str) -> Any:
+def quick_scheme(target: str) -> Any:
     """The target's own, calibrated on little: neither bytes nor loading depend on how weights are rounded."""
     from msgspec.structs import replace
 
@@ -147,7 +147,7 @@ def run_build(model: str, out: str, target: str, calibration: str) -> dict[str, 
     from ringkas.export.build import BuildOptions
 
     started = time.perf_counter()
-    options = BuildOptions(scheme=scheme(target) if calibration == "little" else None)
+    options = BuildOptions(scheme=quick_scheme(target) if calibration == "little" else None)
     build_all(open_checkpoint(model), [target], out, options)
     return {"seconds": round(time.perf_counter() - started, 1), "peak_mb": peak_mb()}
 
@@ -157,7 +157,7 @@ def run_pruned(model: str, out: str) -> dict[str, float]:
     from ringkas.export.build import BuildOptions
     from ringkas.export.vocabulary.prune import PruneOptions
 
-    options = BuildOptions(prune=PruneOptions(("ko", "en"), {}, KOEN_ROWS), scheme=scheme("onnx-int4"))
+    options = BuildOptions(prune=PruneOptions(("ko", "en"), {}, KOEN_ROWS), scheme=quick_scheme("onnx-int4"))
     (built,) = build_all(open_checkpoint(model), ["onnx-int4"], out, options)
     scheme, certificate = built.artifact.manifest.scheme, built.artifact.manifest.vocabulary
     assert certificate is not None

@@ -128,11 +128,11 @@ class Quantizer:
         if scheme.bits_per_weight is not None:
             wide = self._widest(scheme, floating)
         rounded = self._round(scheme, wide, floating)
+        if last:
+            self._inputs, self._made = {}, {}
         replacements: dict[str, nn.Module] = {name: layer.module for name, layer in rounded.items()}
         replacements |= _tables(self._encoder, scheme)
         packed = {name: layer.rounded for name, layer in rounded.items() if layer.rounded.levels is not None}
-        if last:
-            self._inputs, self._made = {}, {}
         with _replaced(self._encoder, replacements, restore=not last):
             yield Quantized(
                 self.reference, packed, tuple(sorted(wide)), tuple(sorted(floating)),

@@ -164,7 +164,7 @@ SCHEMES: Mapping[str, OnnxScheme] = {
             table_block=64,
             smoothing=0.5,
             damping=0.3,
-            bits_per_weight=4.98,
+            bits_per_weight=4.7,
         ),
     )
 }

@@ -13,8 +13,11 @@ _CLIPS = tuple(1.0 - step / 32 for step in range(12))
 
 def round_rows(table: Tensor) -> tuple[Tensor, Tensor]:
     """int8 (rows, width) and the float32 scale (rows, 1) of each row."""
-    scale = (table.abs().amax(1, keepdim=True) / _LEVELS8).clamp(min=1e-12)
-    return torch.round(table / scale).to(torch.int8), scale
+    scale = (torch.maximum(table.amax(1, keepdim=True), -table.amin(1, keepdim=True)) / _LEVELS8).clamp(
+        min=1e-12
+    )
+    parts = zip(torch.split(table, _ROWS), torch.split(scale, _ROWS), strict=True)
+    return torch.cat([torch.round(rows / own).to(torch.int8) for rows, own in parts]), scale
 
 
 def round_blocks(table: Tensor, block: int) -> tuple[Tensor, Tensor]:

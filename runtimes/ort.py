@@ -20,6 +20,9 @@ TOKEN_OUTPUT, SENTENCE_OUTPUT = "last_hidden_state", "sentence_embedding"
 
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 _ERRORS_ONLY = 3
+# Fused, a residual addition and its LayerNormalization take longer on a CPU than apart: 8% of all the time at
+# 163 tokens, nothing at 26 (benchmarks/session_options.py). On CUDA the fused kernel is the fast one.
+_SLOW_ON_CPU = ["SkipLayerNormFusion"]
 
 
 class OrtEngine(Engine):
@@ -67,7 +70,12 @@ def open_session(model: Path, threads: int | None = None, device: str | None = N
     try:
         # When CUDA fails to start, ONNX Runtime prints that on stdout, which belongs to vectors and reports.
         with redirect_stdout(sys.stderr):
-            session = onnxruntime.InferenceSession(str(model), options, providers=providers)
+            session = onnxruntime.InferenceSession(
+                str(model),
+                options,
+                providers=providers,
+                disabled_optimizers=_SLOW_ON_CPU if providers == [_PROVIDERS["cpu"]] else None,
+            )
     except Exception as error:  # ONNX Runtime raises a type for each of its status codes
         raise ArtifactError(
             f"ONNX Runtime cannot load {model}",

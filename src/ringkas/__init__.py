@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ringkas.checkpoint import Checkpoint, open_checkpoint
     from ringkas.errors import RingkasError
     from ringkas.export.build import build, build_all
+    from ringkas.export.search import Wish, search
     from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
     from ringkas.runtimes.parity import ParityReport
     from ringkas.runtimes.verify import verify
@@ -27,12 +28,14 @@ _HOMES = {
     "Encoder": "ringkas.runtimes.encoder",
     "ParityReport": "ringkas.runtimes.parity",
     "RingkasError": "ringkas.errors",
+    "Wish": "ringkas.export.search",
     "build": "ringkas.export.build",
     "build_all": "ringkas.export.build",
     "load": "ringkas.runtimes.encoder",
     "load_reference_encoder": "ringkas.runtimes.encoder",
     "open_artifact": "ringkas.artifact",
     "open_checkpoint": "ringkas.checkpoint",
+    "search": "ringkas.export.search",
     "verify": "ringkas.runtimes.verify",
 }
 
@@ -42,6 +45,7 @@ __all__ = [
     "Encoder",
     "ParityReport",
     "RingkasError",
+    "Wish",
     "__version__",
     "build",
     "build_all",
@@ -49,6 +53,7 @@ __all__ = [
     "load_reference_encoder",
     "open_artifact",
     "open_checkpoint",
+    "search",
     "verify",
 ]
 

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from ringkas import build_all, load, load_reference_encoder, open_checkpoint
+from ringkas.export import onnx_graph
 from ringkas.runtimes.parity import cosine
 
 FLOORS = {"onnx-fp32": 0.99999, "onnx-fp16": 0.9995}
@@ -109,8 +110,6 @@ def test_nothing_of_the_machine_is_in_the_graph(graph: onnx.ModelProto) -> None:
 def test_weights_past_the_limit_go_into_one_file_beside_the_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ringkas.export import onnx_graph
-
     monkeypatch.setattr(onnx_graph, "EXTERNAL_DATA_FROM", 1 << 20)
     built = build_all(open_checkpoint("demo"), ["onnx-fp32"], tmp_path)[0]
     assert built.report.passed
@@ -141,3 +140,24 @@ def test_xlmr_large_shape_exports_within_12_gb(
     peak = int(done.stdout) * 1024
     print(f"peak memory {peak / 1e9:.1f} GB")
     assert peak < 12e9
+
+
+def test_a_large_table_lies_beside_the_graph(
+    shapes: Any, tiny_unigram: Any, make_checkpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_checkpoint(
+        tmp_path / "model", shapes["bert"](tiny_unigram, hidden_size=64, num_attention_heads=2)
+    )
+    monkeypatch.setattr(onnx_graph, "MAPPED_FROM", 64 * 2000 * 4)
+    (built,) = build_all(open_checkpoint(path), ["onnx-fp32"], tmp_path / "dist")
+    assert built.report.passed
+    files = {
+        name: built.artifact.manifest.files[f"onnx/{name}"] for name in ("model.onnx", "model.onnx_data")
+    }
+    table = next(
+        one
+        for one in onnx.load(built.artifact.model_path, load_external_data=False).graph.initializer
+        if one.data_location == onnx.TensorProto.EXTERNAL
+    )
+    assert files["model.onnx_data"].size >= 4 * table.dims[0] * table.dims[1]
+    assert table.dims[0] > 2000

@@ -42,7 +42,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """What an artifact is. `languages` is empty when the vocabulary and the checkpoint know no limit.
 
     `vocabulary` is the pruning certificate, None for a full vocabulary; `model_file` is what the engine
-    opens, relative to the folder; `scheme` records how the weights are stored.
+    opens, relative to the folder; `scheme` records how the weights are stored; `execution` says, where an
+    artifact is built on another machine than it runs on, what was done and what was not.
     """
 
     format_version: int = FORMAT_VERSION
@@ -58,6 +59,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     vocabulary: dict[str, Any] | None = None
     files: dict[str, FileEntry] = {}
     tools: dict[str, str] = {}
+    execution: str = ""
 
 
 class RecordedParity(msgspec.Struct, frozen=True):
@@ -85,8 +87,8 @@ class Artifact:
 
     @property
     def size(self) -> int:
-        """Bytes of all files, tokenizer included."""
-        return sum(entry.size for entry in self.manifest.files.values())
+        """Bytes of all files, tokenizer included; equal ones count once, since Triton's are links."""
+        return sum({entry.sha256: entry.size for entry in self.manifest.files.values()}.values())
 
     def parity(self) -> RecordedParity | None:
         """The newest parity report, or None before the first.

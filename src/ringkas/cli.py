@@ -13,6 +13,7 @@ import click
 from ringkas.commands.convert import build, prune
 from ringkas.commands.measure import bench
 from ringkas.commands.options import BAD_INPUT, DEFECT
+from ringkas.commands.plan import rebuild
 from ringkas.commands.show import doctor, inspect
 from ringkas.commands.use import embed, verify
 from ringkas.errors import RingkasError
@@ -78,7 +79,7 @@ def cli() -> None:
     """
 
 
-for command in (build, prune, verify, embed, bench, inspect, doctor):
+for command in (build, prune, rebuild, verify, embed, bench, inspect, doctor):
     cli.add_command(command)
 
 

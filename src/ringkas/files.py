@@ -9,11 +9,14 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ringkas.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 def is_inside(name: str) -> bool:
@@ -27,9 +30,15 @@ def is_inside(name: str) -> bool:
 
 def write_json(file: Path, value: Any) -> None:
     """Writes `value` beside `file` and renames it into place, so that a reader never sees half of it."""
+    write_bytes(file, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+
+
+def write_bytes(file: Path, data: Buffer) -> None:
+    """Writes `data`, bytes or any buffer, beside `file` and renames it into place."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+        with partial.open("wb") as stream:
+            stream.write(data)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)

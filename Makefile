@@ -28,12 +28,17 @@ install-all: .venv/.installed-all
 # llama-cpp-python comes as source only: 8 to 9 minutes on 2 cores, once. The wheel is kept for the next time.
 WHEELS ?= $(HOME)/.cache/ringkas/wheels
 LLAMA := llama-cpp-python==0.3.36
+# For the tests: TensorRT 11's own runtime interface, and Triton's schema (whose package pins an older ml_dtypes).
+TENSORRT_LEAN := tensorrt_lean_cu13_libs==11.4.0.106 tensorrt_lean_cu13_bindings==11.4.0.106
+TRITON := tritonclient==2.73.0 protobuf
 
 .venv/.installed-all: .venv/.installed-dev
 	@ls $(WHEELS)/llama_cpp_python-*.whl >/dev/null 2>&1 || echo "compiling $(LLAMA), some minutes ..."
 	@ls $(WHEELS)/llama_cpp_python-*.whl >/dev/null 2>&1 || $(BIN)/python -m pip wheel --no-deps -w $(WHEELS) $(LLAMA)
 	-@$(MAKE) --no-print-directory .venv/llama.cpp
-	$(PIP) --find-links $(WHEELS) --editable ".[dev,gguf]"
+	$(PIP) --find-links $(WHEELS) --editable ".[dev,gguf,tensorrt-rtx]"
+	$(PIP) $(TENSORRT_LEAN)
+	$(PIP) --no-deps $(TRITON)
 	touch $@
 
 # llama.cpp's own converter, out of the same source package: a test compares its tensors with ours. Without it

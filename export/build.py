@@ -4,36 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ringkas.artifact import PARITY_FILE, Artifact, Manifest, Source, open_artifact, seal
 from ringkas.checkpoint import Checkpoint, open_checkpoint
-from ringkas.errors import ArtifactError, TargetError, require
+from ringkas.errors import ArtifactError, MissingExtra, TargetError, require
 from ringkas.export import onnx_graph, pytorch_folder
 from ringkas.export.gguf_format import write_gguf
 from ringkas.export.layout import write_layout
 from ringkas.export.model_card import model_card
 from ringkas.export.onnx_quantized import write_quantized
+from ringkas.export.tensorrt_artifact import finish_build, profiles_for
+from ringkas.export.tensorrt_build import PlanOptions, check_options
+from ringkas.export.tensorrt_graph import write_typed_graph
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
 from ringkas.files import refuse_existing, staged_folder, write_json
 from ringkas.progress import QUIET, Progress
 from ringkas.quantize.schemes import SCHEMES, OnnxScheme
+from ringkas.quantize.tensorrt_schemes import TENSORRT_ENGINES, tensorrt_scheme
 from ringkas.runtimes.encoder import load
 from ringkas.runtimes.parity import ParityReport
 from ringkas.runtimes.probe import Probe, save_probe
+from ringkas.runtimes.tensorrt_library import LIBRARIES, find_library
+from ringkas.runtimes.tensorrt_record import DEFERRED
 from ringkas.runtimes.verify import compare, reference_probe, tool_versions
 from ringkas.targets import Target, target
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a writer left in the folder: the file that the engine opens, and how the weights are stored."""
+    """What a writer left in the folder: the file that the engine opens, how the weights are stored, and what
+    is still to be done where that is not all."""
 
     model_file: str
     scheme: Mapping[str, object]
+    execution: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,17 +82,27 @@ def _write_gguf(checkpoint: Checkpoint, target: Target, folder: Path, progress: 
     return Written(result.model_file, result.scheme)
 
 
+def _write_tensorrt(checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress) -> Written:
+    return Written(*write_typed_graph(checkpoint, target.name, folder), execution=DEFERRED)
+
+
 # By the engine that will run the artifact.
 WRITERS: Mapping[str, Writer] = {
     "llama.cpp": _write_gguf,
     "onnxruntime": _write_onnx,
     "pytorch": _write_pytorch,
+    "tensorrt": _write_tensorrt,
+    "tensorrt-rtx": _write_tensorrt,
 }
+_ONNX_MODULES = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
 # The extra, and the modules of it, that converting for an engine needs: asked for before any work is done.
 NEEDED: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "onnxruntime": ("export,onnx", ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime")),
+    "onnxruntime": ("export,onnx", _ONNX_MODULES),
     "llama.cpp": ("export,gguf", ("torch", "transformers", "gguf", "llama_cpp")),
     "pytorch": ("export", ("torch", "transformers", "safetensors")),
+    # Of the graph, and of ONNX Runtime, its oracle; the builder is asked for by `_check_plan`.
+    "tensorrt": ("export,onnx", _ONNX_MODULES),
+    "tensorrt-rtx": ("export,onnx", _ONNX_MODULES),
 }
 
 
@@ -97,12 +115,14 @@ class BuildOptions:
         prune: cut the vocabulary first; the artifacts are then compared with the full model.
         scheme: how to quantise, in place of the target's own scheme.
         transformers_js: name the graphs as transformers.js looks for them.
+        plan: how to build TensorRT plans, for targets that have one.
     """
 
     overwrite: bool = False
     prune: PruneOptions | None = None
     scheme: OnnxScheme | None = None
     transformers_js: bool = False
+    plan: PlanOptions = field(default_factory=PlanOptions)
 
 
 def build(  # noqa: PLR0913 (the command line's own options)
@@ -178,6 +198,9 @@ def build_all(
         raise TargetError("no target is named", fix="Name one, for example: --target onnx-fp32")
     _check_options(chosen, options)
     require_engines(chosen)
+    for one in chosen:
+        if one.engine in TENSORRT_ENGINES:
+            _check_plan(checkpoint, one, options.plan)
     out = Path(out)
     refuse_existing([out / target.name for target in chosen], overwrite=options.overwrite)
     with pruned(checkpoint, options.prune, out, progress) as source:
@@ -186,7 +209,11 @@ def build_all(
         built = []
         for one in chosen:
             with staged_folder(out / one.name, overwrite=options.overwrite) as folder:
-                report = _build_one(source, one, _writer(one, options), probe, folder, progress)
+                artifact = _write_one(source, one, _writer(one, options), probe, folder, progress)
+                if one.engine in TENSORRT_ENGINES:
+                    report = finish_build(source, artifact, probe, options.plan, progress)
+                else:
+                    report = judge(artifact, probe, progress)
             built.append(Built(open_artifact(out / one.name), report))
     return built
 
@@ -238,14 +265,22 @@ def _writer(target: Target, options: BuildOptions) -> Writer:
     return WRITERS[target.engine]
 
 
-def _build_one(
+def _check_plan(checkpoint: Checkpoint, target: Target, options: PlanOptions) -> None:
+    """What can be said of a plan before the graph is written: the builder, its options, the profiles."""
+    library = LIBRARIES[target.engine]
+    if not options.defer and find_library(target.engine, building=True) is None:
+        raise MissingExtra(library.name, library.extra)
+    check_options(target.engine, tensorrt_scheme(target.name), options)
+    profiles_for(checkpoint.path, checkpoint.spec, options)
+
+
+def _write_one(
     checkpoint: Checkpoint, target: Target, writer: Writer, probe: Probe, folder: Path, progress: Progress
-) -> ParityReport:
+) -> Artifact:
     with progress.stage(f"writing {target.name}"):
         write_layout(checkpoint, folder)
         written = writer(checkpoint, target, folder, progress)
-        artifact = finish(checkpoint, target, written, probe, folder)
-    return judge(artifact, probe, progress)
+        return finish(checkpoint, target, written, probe, folder)
 
 
 def finish(
@@ -274,6 +309,7 @@ def finish(
         vocabulary=checkpoint.vocabulary,
         tools=tool_versions(),
         promised_cosine_min=promise,
+        execution=written.execution,
     )
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
     return seal(folder, manifest)

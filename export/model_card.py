@@ -10,6 +10,19 @@ _HUB_NAMES = {DEMO: "sentence-transformers/all-MiniLM-L6-v2"}
 
 _LLAMA_POOLING = {"lasttoken": "last"}
 
+_TENSORRT = """`model.plan`, once it is built, is for LIBRARY; `triton/` is a model repository for Triton:
+
+```
+tritonserver --model-repository triton
+```
+
+Inputs are `input_ids` and `attention_mask`, int32, shape (batch, sequence), padded on the right, at most
+{max_length} tokens made with `tokenizer.json`; the output `sentence_embedding` is pooled{normalized},
+float32, shape (batch, {dimension}).
+
+On another GPU, or with another version, `ringkas rebuild PATH --target TARGET --out DIR` builds the plan
+again from `onnx/model.onnx` and verifies it there, without PyTorch."""
+
 _WITHOUT_RINGKAS = {
     "onnxruntime": """```python
 import numpy, onnxruntime, tokenizers
@@ -36,6 +49,8 @@ FROM ./{model_file}
 
 Put the prompt, if there is one, before the text yourself, and scale the vectors to length 1: not every server
 does.""",
+    "tensorrt": _TENSORRT.replace("LIBRARY", "TensorRT"),
+    "tensorrt-rtx": _TENSORRT.replace("LIBRARY", "TensorRT-RTX"),
     "pytorch": """```python
 from sentence_transformers import SentenceTransformer
 
@@ -70,7 +85,7 @@ is measured in `parity.json`; `ringkas verify .` measures it again on your machi
 | vectors | {spec.dimension} dimensions, {"+".join(spec.pooling.modes)} pooling{normalized} |
 | longest text | {spec.max_length} tokens |
 | languages | {", ".join(manifest.languages) or "those of the original"} |
-
+{_execution(manifest)}
 ## Use it
 
 ```python
@@ -96,6 +111,10 @@ def _front_matter(manifest: Manifest, base: str) -> str:
         lines += ["language:", *(f"- {language}" for language in manifest.languages)]
     lines += ["tags:", "- ringkas", f"- {manifest.target}", "---"]
     return "\n".join(lines)
+
+
+def _execution(manifest: Manifest) -> str:
+    return f"| plan | {manifest.execution} |\n" if manifest.execution else ""
 
 
 def _vocabulary(manifest: Manifest) -> str:

@@ -26,11 +26,9 @@ ENGINES = {
     "llama.cpp": "ringkas.runtimes.llama",
     "onnxruntime": "ringkas.runtimes.ort",
     "pytorch": "ringkas.runtimes.pytorch",
+    "tensorrt": "ringkas.runtimes.tensorrt_engine",
+    "tensorrt-rtx": "ringkas.runtimes.tensorrt_engine",
 }
-
-# Padded tokens in one batch. On a CPU larger batches gain nothing (benchmarks/batch_tokens.py): the matrix
-# products are already wide enough, and the activations fall out of the cache.
-BATCH_TOKENS = 512
 
 
 class Encoder:
@@ -57,7 +55,7 @@ class Encoder:
         prompt: str | None = None,
         dimensions: int | None = None,
         precision: str = "float32",
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> Array:
         """The vectors of `texts`: shape (n, dimension), or (dimension,) for a single string.
 
@@ -69,7 +67,7 @@ class Encoder:
                 checkpoint's default, if it has one; the empty string takes none.
             dimensions: keep only the first so many (Matryoshka), normalised again.
             precision: of the vectors: float32, int8, uint8, binary or ubinary, as in sentence-transformers.
-            batch_tokens: the most tokens, padding included, in one batch.
+            batch_tokens: the most tokens, padding included, in one batch; None takes the engine's own.
 
         Raises:
             TextError: a text is not a string, or holds a lone surrogate.
@@ -105,7 +103,7 @@ class Encoder:
         return self.encode(texts, prompt=name, **options)  # type: ignore[arg-type]
 
     def encode_ids(
-        self, token_ids: Sequence[Sequence[int]], batch_tokens: int = BATCH_TOKENS, pooled_from: int = 0
+        self, token_ids: Sequence[Sequence[int]], batch_tokens: int | None = None, pooled_from: int = 0
     ) -> Vectors:
         """The vectors of texts that are tokenised already: float32 of shape (n, dimension), in order.
 
@@ -114,7 +112,8 @@ class Encoder:
         if len(token_ids) == 1:
             return self._run(pad(token_ids, self.tokenizer.pad_id), pooled_from)
         vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
-        for positions in batches([len(row) for row in token_ids], batch_tokens):
+        budget = self.engine.batch_tokens if batch_tokens is None else batch_tokens
+        for positions in batches([len(row) for row in token_ids], budget):
             batch = pad([token_ids[position] for position in positions], self.tokenizer.pad_id)
             vectors[positions] = self._run(batch, pooled_from)
         return vectors

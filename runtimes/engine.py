@@ -23,6 +23,10 @@ class Engine(ABC):
         max_length: the longest sequence, in tokens, that the engine may be given.
     """
 
+    # Padded tokens in one batch. On a CPU larger batches gain nothing (benchmarks/batch_tokens.py): the
+    # matrix products are already wide enough, and the activations fall out of the cache.
+    batch_tokens = 512
+
     def __init__(self, dimension: int, max_length: int) -> None:
         self.dimension = dimension
         self.max_length = max_length

@@ -33,6 +33,10 @@ _TOOLS = (
     "torch",
     "transformers",
     "llama-cpp-python",
+    "tensorrt",
+    "tensorrt_rtx_cu13_bindings",
+    "tensorrt_lean_cu13_bindings",
+    "cuda-bindings",
 )
 
 

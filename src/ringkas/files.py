@@ -9,11 +9,14 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ringkas.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 def is_inside(name: str) -> bool:
@@ -27,19 +30,20 @@ def is_inside(name: str) -> bool:
 
 def write_json(file: Path, value: Any) -> None:
     """Writes `value` as JSON, whole or not at all."""
-    _write_whole(file, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+    write_bytes(file, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
 
 
 def write_text(file: Path, text: str) -> None:
     """Writes `text` as UTF-8, whole or not at all."""
-    _write_whole(file, text.encode("utf-8"))
+    write_bytes(file, text.encode("utf-8"))
 
 
-def _write_whole(file: Path, data: bytes) -> None:
-    """Writes beside `file` and renames it into place, so that a reader never sees half of it."""
+def write_bytes(file: Path, data: Buffer) -> None:
+    """Writes `data`, bytes or any buffer, beside `file` and renames it into place: nobody sees half of it."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        partial.write_bytes(data)
+        with partial.open("wb") as stream:
+            stream.write(data)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)

@@ -22,7 +22,10 @@ _SCORES = {"ndcg_at_10": "nDCG@10", "mrr_at_10": "MRR@10", "recall_at_100": "rec
 def print_built(rows: Iterable[tuple[Artifact, ParityReport]]) -> None:
     """One line an artifact: where it is, its size, and how near it is to the reference."""
     table = _table("artifact", "size", "cosine min", "mean", "top-10", "parity")
+    executions = []
     for artifact, report in rows:
+        if artifact.manifest.execution:
+            executions.append(f"{artifact.path}: {artifact.manifest.execution}. Judged by {report.engine}.")
         table.add_row(
             str(artifact.path),
             megabytes(artifact.size),
@@ -32,6 +35,8 @@ def print_built(rows: Iterable[tuple[Artifact, ParityReport]]) -> None:
             _verdict(report.passed),
         )
     _print(table)
+    for line in executions:
+        print(line)
 
 
 def print_report(report: ParityReport) -> None:
@@ -173,6 +178,8 @@ def print_artifact(artifact: Artifact) -> None:
         "scheme": ", ".join(f"{key} {value}" for key, value in manifest.scheme.items()),
         "parity": parity,
     }
+    if manifest.execution:
+        rows["plan"] = manifest.execution
     if manifest.vocabulary is not None:
         kept = manifest.vocabulary["rows"]
         rows["vocabulary"] = f"{kept['after']:,.0f} of {kept['before']:,.0f} rows"

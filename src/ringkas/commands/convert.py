@@ -17,6 +17,7 @@ from ringkas.commands.options import (
     vocabulary_options,
     with_options,
 )
+from ringkas.commands.plan import plan_options, read_plan_options
 from ringkas.commands.wishes import read_scheme_option, read_wish, run_search, wish_options
 from ringkas.progress import Progress
 
@@ -30,6 +31,8 @@ from ringkas.progress import Progress
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Artifacts land in OUT/TARGET.")
 @click.option("--languages", metavar="ko,en", help="Cut the vocabulary to these first.")
 @with_options(vocabulary_options)
+@with_options(plan_options)
+@click.option("--defer", is_flag=True, help="Leave TensorRT plans to `ringkas rebuild` on the device.")
 @json_option
 def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     """Convert MODEL and verify what was made.
@@ -58,12 +61,18 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
         built = [run_search(checkpoint, wish, out, options, pruning)]
     else:
         targets = options["targets"] if scheme is None else [scheme.target]
-        settings = BuildOptions(options["overwrite"], pruning, scheme, options["transformers_js"])
-        built = build_all(checkpoint, targets, out, settings, Progress())
+        plan = read_plan_options(options, defer=options["defer"])
+        asked = BuildOptions(options["overwrite"], pruning, scheme, options["transformers_js"], plan)
+        built = build_all(checkpoint, targets, out, asked, Progress())
     if as_json:
         print_json(
             [
-                {"path": str(one.artifact.path), "size": one.artifact.size, "parity": one.report}
+                {
+                    "path": str(one.artifact.path),
+                    "size": one.artifact.size,
+                    "execution": one.artifact.manifest.execution,
+                    "parity": one.report,
+                }
                 for one in built
             ]
         )

@@ -1,0 +1,86 @@
+"""`ringkas rebuild`, and the options of TensorRT plans that it shares with `ringkas build`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ringkas.commands.options import exit_by, json_option, print_json, with_options
+from ringkas.progress import Progress
+
+if TYPE_CHECKING:
+    from ringkas.export.tensorrt_build import PlanOptions
+
+plan_options = (
+    click.option(
+        "--profile", "profiles", multiple=True, metavar="BATCHxTOKENS[@BATCHxTOKENS]",
+        help="Shapes that a TensorRT plan takes, and the one it is fastest at; may be repeated.",
+    ),
+    click.option("--gpu", "gpus", multiple=True, help="Generation such as ada to build for (RTX)."),
+    click.option(
+        "--timing-cache", type=click.Path(path_type=Path, dir_okay=False),
+        help="Keep what TensorRT measures of kernels in this file.",
+    ),
+    click.option("--workspace-mb", type=click.IntRange(min=1), help="Scratch memory that a kernel may use."),
+    click.option("--version-compatible", is_flag=True, help="The plan runs with later versions of TensorRT."),
+    click.option("--hardware-compatible", is_flag=True, help="The plan runs on later GPUs too."),
+)  # fmt: skip
+
+
+def read_plan_options(options: Mapping[str, Any], *, defer: bool = False) -> PlanOptions:
+    """Takes the options of `plan_options` from a command's own."""
+    from ringkas.export.tensorrt_build import PlanOptions
+
+    return PlanOptions(
+        defer=defer,
+        profiles=options["profiles"],
+        gpus=options["gpus"],
+        timing_cache=options["timing_cache"],
+        workspace_mb=options["workspace_mb"],
+        version_compatible=options["version_compatible"],
+        hardware_compatible=options["hardware_compatible"],
+    )
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--target", required=True, help="Such as tensorrt-fp16: the precision of the artifact's graph.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="It lands in OUT/TARGET.")
+@with_options(plan_options)
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@json_option
+def rebuild(artifact: Path, target: str, out: Path, as_json: bool, **options: Any) -> None:
+    """Build the TensorRT plan of ARTIFACT for this machine, from the graph that it carries.
+
+    Needs TensorRT but no PyTorch. Where there is a GPU, the plan is run on the reference texts that the
+    artifact carries, and parity.json then says how near it is on this GPU.
+    """
+    from ringkas.export.rebuild import rebuild as run
+    from ringkas.tables import print_built
+
+    done = run(
+        artifact,
+        target,
+        out,
+        read_plan_options(options),
+        overwrite=options["overwrite"],
+        progress=Progress(),
+    )
+    manifest = done.artifact.manifest
+    if as_json:
+        print_json(
+            {
+                "path": str(done.artifact.path),
+                "size": done.artifact.size,
+                "execution": manifest.execution,
+                "parity": done.report,
+            }
+        )
+    else:
+        print_built([(done.artifact, done.report)])
+    for failure in done.report.failures:
+        click.echo(f"{done.artifact.path}: {failure}", err=True)
+    exit_by(done.report.passed)

@@ -15,9 +15,12 @@ import pytest
 
 PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
 
+SLOW = 0.005
+
 # A peer that prints where only answers belong, itself and through another process.
 RUNNER = """
 import os
+import time
 import numpy as np
 from worker import serve
 
@@ -25,6 +28,7 @@ def open_encoder(model, threads):
     os.system("echo noise of another process")
     def encode(texts):
         print("a call of", len(texts))
+        time.sleep(0.005 if "slow" in texts else 0)
         return np.array([[len(text), len(texts), threads] for text in texts], dtype=np.float64)
     print(model)
     return encode
@@ -78,6 +82,21 @@ def test_times_and_memory(talk: Any) -> None:
     ] * 3
     assert all(sample["total"] > 0 for sample in together["samples"] + alone["samples"])
     assert memory["peak_bytes"] > 10_000_000
+
+
+def test_served_texts_wait_their_turn(talk: Any) -> None:
+    served = {"do": "serve", "case": "one", "rate": 100, "seconds": 0.2, "seed": 7}
+    (_, _, calm, swamped), said = talk(
+        {"do": "warm_up", "case": "one", "texts": ["slow"], "each": True},
+        served,
+        served | {"rate": 1e6, "seconds": 0.02},
+    )
+    for answer, arrived in ((calm, 20), (swamped, 20_000)):
+        assert len(answer["latencies"]) + answer["unfinished"] == arrived
+        assert min(answer["latencies"]) >= SLOW
+    # More than can be served in time: the rest is told, not waited for.
+    assert swamped["unfinished"] > 10_000
+    assert "a call of 64" in said
 
 
 def test_unknown_request_ends_the_peer(talk: Any) -> None:

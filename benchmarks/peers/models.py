@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -20,21 +21,26 @@ _CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPA
 
 @dataclass(frozen=True)
 class Model:
-    """A folder or a file in .peers/models, and what makes it."""
+    """A folder or a file in .peers/models, and what makes it.
+
+    `made_by` says with which packages and which script: where either has changed, it is made anew.
+    """
 
     name: str
     write: Callable[[Path], None]
+    made_by: tuple[str, ...] = ()
 
     @property
     def place(self) -> Path:
-        return PEERS / "models" / self.name
+        digest = hashlib.sha256("\n".join(self.made_by).encode()).hexdigest()[:8]
+        return PEERS / "models" / (f"{digest}-{self.name}" if self.made_by else self.name)
 
     def is_ready(self) -> bool:
         return self.place.exists()
 
     def make(self) -> Path:
         """Written beside its place, so that what a killed run left is never taken for a model."""
-        partial = self.place.with_name(f".partial-{self.name}")
+        partial = self.place.with_name(f".partial-{self.place.name}")
         if not self.is_ready():
             print(f"making the model {self.name}", file=sys.stderr)
             self.place.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +84,7 @@ def _converted(encoding: str) -> Model:
         options = ("--outtype", encoding, "--outfile", place)
         _run(interpreter("transformers"), converter, CHECKPOINT.make(), *options)
 
-    return Model(f"llama.cpp-{encoding}.gguf", write)
+    return Model(f"llama.cpp-{encoding}.gguf", write, ENVIRONMENTS["llama.cpp"].requirements)
 
 
 def _run(*command: object) -> None:
@@ -86,6 +92,10 @@ def _run(*command: object) -> None:
 
 
 CHECKPOINT = Model("checkpoint", _write_checkpoint)
-OPTIMUM = Model("optimum", _write_optimum)
-LLAMA_CPP_SOURCE = Model("llama.cpp-source", _write_source)
+OPTIMUM = Model(
+    "optimum",
+    _write_optimum,
+    (*ENVIRONMENTS["optimum"].requirements, (_HERE / "make_onnx.py").read_text("utf-8")),
+)
+LLAMA_CPP_SOURCE = Model("llama.cpp-source", _write_source, ENVIRONMENTS["llama.cpp"].requirements)
 LLAMA_CPP_F16, LLAMA_CPP_Q8_0 = _converted("f16"), _converted("q8_0")

@@ -13,6 +13,7 @@ const { model, threads } = JSON.parse(stated);
 const BATCH = 8;
 const FEWEST = 3;
 const WARM_UP_SECONDS = 1.5;
+const SERVED_AT_ONCE = 64;
 
 // Answers alone go to stdout.
 console.log = console.info = console.debug = console.error;
@@ -60,6 +61,43 @@ async function measure(texts, each, limit, fewest) {
   }
 }
 
+// Numbers between 0 and 1, the same for the same seed: a linear congruential generator of 48 bits.
+function* chances(seed) {
+  let state = (BigInt(seed) ^ 0x5deece66dn) & 0xffffffffffffn;
+  for (;;) {
+    state = (state * 0x5deece66dn + 11n) & 0xffffffffffffn;
+    yield Number(state) / 2 ** 48;
+  }
+}
+
+// As in worker.py, but that the arrivals are others: a Poisson process of the same rate.
+async function serve(texts, { rate, seconds: limit, seed }) {
+  const chance = chances(seed);
+  const next = () => chance.next().value;
+  const arrivals = [];
+  for (let time = 0; arrivals.length < Math.max(1, Math.round(rate * limit)); arrivals.push(time)) {
+    time -= Math.log(1 - next()) / rate;
+  }
+  const chosen = arrivals.map(() => texts[Math.floor(next() * texts.length)]);
+  const latencies = [];
+  const began = seconds();
+  while (latencies.length < arrivals.length) {
+    const now = seconds() - began;
+    const first = latencies.length;
+    if (now > 2 * limit) break;
+    let last = first;
+    while (last < arrivals.length && arrivals[last] <= now && last < first + SERVED_AT_ONCE) last++;
+    if (last === first) {
+      await new Promise((done) => setTimeout(done, 1000 * (arrivals[first] - now)));
+      continue;
+    }
+    await encode(chosen.slice(first, last));
+    const done = seconds() - began;
+    for (let row = first; row < last; row++) latencies.push(done - arrivals[row]);
+  }
+  return { latencies, unfinished: arrivals.length - latencies.length };
+}
+
 function peakBytes() {
   try {
     return 1024 * Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync("/proc/self/status", "utf8"))[1]);
@@ -92,6 +130,8 @@ for await (const line of createInterface({ input: process.stdin })) {
     answer({});
   } else if (request.do === "time") {
     answer({ samples: await measure(cases[request.case], request.each ?? false, request.seconds, FEWEST) });
+  } else if (request.do === "serve") {
+    answer(await serve(cases[request.case], request));
   } else if (request.do === "memory") {
     answer({ peak_bytes: peakBytes() });
   } else {

@@ -10,9 +10,12 @@ length 1. The process's last argument is {"model": PATH, "threads": N or null}. 
     {"do": "warm_up", "case": NAME, "texts": [...], "each": BOOL}   until steady; remembers the texts
     {"do": "time", "case": NAME, "seconds": S, "each": BOOL}        {"samples": [{"total": seconds}, ...]}
     {"do": "encode", "texts": [...]}                                {"vectors": base64, "shape": [n, d]}
+    {"do": "serve", "case": NAME, "rate": R, "seconds": S, "seed": N}
+                                                    {"latencies": [seconds, ...], "unfinished": N}
     {"do": "memory"}                                                {"peak_bytes": N}
 
-With `each` a call encodes one text, else all of them.
+With `each` a call encodes one text, else all of them. To serve is to have the case's texts arrive at random,
+R a second, and to encode with each call all that wait.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ Encode = Callable[[list[str]], np.ndarray]
 # Warm when two windows of this many calls agree to 5%, or when the time is up.
 _WINDOW, _STEADY, _WARM_UP_SECONDS = 5, 0.05, 1.5
 _FEWEST = 3
+# Texts that a server puts into one call, when so many wait.
+_SERVED_AT_ONCE = 64
 
 
 def serve(open_encoder: Callable[[str, int | None], Encode], packages: Sequence[str]) -> None:
@@ -69,6 +74,8 @@ def _answer(encode: Encode, request: dict[str, Any], cases: dict[str, list[str]]
     if what == "time":
         calls = _calls(cases[request["case"]], request.get("each", False))
         return {"samples": _time(encode, calls, request["seconds"])}
+    if what == "serve":
+        return _serve(encode, cases[request["case"]], request)
     if what == "memory":
         return {"peak_bytes": _peak_bytes()}
     raise ValueError(f"unknown request {what!r}")
@@ -100,6 +107,31 @@ def _time(encode: Encode, calls: Iterator[list[str]], seconds: float) -> list[di
         encode(texts)
         samples.append({"total": time.perf_counter() - started})
     return samples
+
+
+def _serve(encode: Encode, texts: list[str], request: dict[str, Any]) -> dict[str, Any]:
+    """A Poisson process, the same for all peers. A text's latency is from its arrival to its vector.
+
+    What is not served in twice the time in which it arrives counts as unfinished.
+    """
+    chance = np.random.default_rng(request["seed"])
+    rate, seconds = request["rate"], request["seconds"]
+    arrivals = np.cumsum(chance.exponential(1 / rate, max(1, round(rate * seconds))))
+    chosen = chance.integers(0, len(texts), len(arrivals))
+    latencies: list[float] = []
+    started = time.perf_counter()
+    while len(latencies) < len(arrivals):
+        now, first = time.perf_counter() - started, len(latencies)
+        if now > 2 * seconds:
+            break
+        waiting = int(np.searchsorted(arrivals, now, side="right"))
+        if waiting == first:
+            time.sleep(arrivals[first] - now)
+            continue
+        last = min(waiting, first + _SERVED_AT_ONCE)
+        encode([texts[row] for row in chosen[first:last]])
+        latencies += (time.perf_counter() - started - arrivals[first:last]).tolist()
+    return {"latencies": latencies, "unfinished": len(arrivals) - len(latencies)}
 
 
 def _peak_bytes() -> int:

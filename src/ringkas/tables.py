@@ -112,18 +112,21 @@ def print_evaluation(report: EvaluationReport) -> None:
     retrieval, similarity = report.retrieval, report.similarity
     if retrieval is not None:
         for name, title in _SCORES.items():
-            columns = (retrieval.artifact, retrieval.reference, retrieval.difference)
-            low, high = (
-                getattr(end, name, None) for end in (retrieval.difference_low, retrieval.difference_high)
+            own, base, difference, low, high = (
+                getattr(scores, name, None)
+                for scores in (
+                    retrieval.artifact,
+                    retrieval.reference,
+                    retrieval.difference,
+                    retrieval.difference_low,
+                    retrieval.difference_high,
+                )
             )
-            table.add_row(
-                title,
-                *(_score(getattr(scores, name, None)) for scores in columns),
-                "" if low is None else f"{low:+.4f} to {high:+.4f}",
-            )
+            interval = "" if low is None else f"{low:+.4f} to {high:+.4f}"
+            table.add_row(title, _score(own), _score(base), _score(difference, "+.4f"), interval)
     if similarity is not None:
-        correlations = (similarity.artifact, similarity.reference, similarity.difference)
-        table.add_row("Spearman", *map(_score, correlations), "")
+        difference = _score(similarity.difference, "+.4f")
+        table.add_row("Spearman", _score(similarity.artifact), _score(similarity.reference), difference, "")
     _print(table)
     if retrieval is not None:
         print(f"{retrieval.queries} queries, {retrieval.documents} documents: {retrieval.folder}")
@@ -213,8 +216,8 @@ def _cosine(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
 
 
-def _score(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _score(value: float | None, form: str = ".4f") -> str:
+    return "" if value is None else format(value, form)
 
 
 def _verdict(passed: bool) -> str:

@@ -15,18 +15,20 @@ import pytest
 
 PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
 
-# A peer that prints where only answers belong, and encodes a text as its length and the calls so far.
+SLOW = 0.005
+
+# A peer that prints where only answers belong, itself and through another process.
 RUNNER = """
 import os
+import time
 import numpy as np
 from worker import serve
 
 def open_encoder(model, threads):
-    calls = []
+    os.system("echo noise of another process")
     def encode(texts):
-        calls.append(texts)
-        print("noise")
-        os.system("echo noise of another process")
+        print("a call of", len(texts))
+        time.sleep(0.005 if "slow" in texts else 0)
         return np.array([[len(text), len(texts), threads] for text in texts], dtype=np.float64)
     print(model)
     return encode
@@ -37,11 +39,11 @@ serve(open_encoder, packages=("numpy",))
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Any:
-    """Sends requests to a peer that is started with the given threads; its answers."""
+    """Sends requests to a peer; its answers, and what it said on stderr."""
     runner = tmp_path / "runner.py"
     runner.write_text(RUNNER, "utf-8")
 
-    def run(*requests: dict[str, Any]) -> list[dict[str, Any]]:
+    def run(*requests: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
         done = subprocess.run(
             [sys.executable, runner, "own argument", json.dumps({"model": "the model", "threads": 3})],
             input="".join(json.dumps(request) + "\n" for request in requests),
@@ -50,14 +52,14 @@ def talk(tmp_path: Path) -> Any:
             text=True,
             check=True,
         )
-        assert "the model" in done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return [json.loads(line) for line in done.stdout.splitlines()], done.stderr.splitlines()
 
     return run
 
 
 def test_only_answers_reach_stdout(talk: Any) -> None:
-    ready, encoded = talk({"do": "encode", "texts": ["a", "bcd"]})
+    (ready, encoded), said = talk({"do": "encode", "texts": ["a", "bcd"]})
+    assert {"the model", "noise of another process", "a call of 2"} <= set(said)
     assert ready["versions"] == {"numpy": np.__version__}
     assert ready["threads"] == 3
     assert ready["load_s"] > 0
@@ -67,17 +69,34 @@ def test_only_answers_reach_stdout(talk: Any) -> None:
 
 def test_times_and_memory(talk: Any) -> None:
     texts = ["a", "b", "c", "d"]
-    _, warm, together, alone, memory = talk(
+    (_, warm, together, alone, memory), said = talk(
         {"do": "warm_up", "case": "one", "texts": texts, "each": False},
         {"do": "time", "case": "one", "seconds": 0, "each": False},
-        {"do": "time", "case": "one", "seconds": 0.05, "each": True},
+        {"do": "time", "case": "one", "seconds": 0, "each": True},
         {"do": "memory"},
     )
     assert warm == {}
-    assert len(together["samples"]) == 3
-    assert len(alone["samples"]) > 3
+    assert len(together["samples"]) == len(alone["samples"]) == 3
+    assert [line for line in said if line.startswith("a call")][-6:] == ["a call of 4"] * 3 + [
+        "a call of 1"
+    ] * 3
     assert all(sample["total"] > 0 for sample in together["samples"] + alone["samples"])
     assert memory["peak_bytes"] > 10_000_000
+
+
+def test_served_texts_wait_their_turn(talk: Any) -> None:
+    served = {"do": "serve", "case": "one", "rate": 100, "seconds": 0.2, "seed": 7}
+    (_, _, calm, swamped), said = talk(
+        {"do": "warm_up", "case": "one", "texts": ["slow"], "each": True},
+        served,
+        served | {"rate": 1e6, "seconds": 0.02},
+    )
+    for answer, arrived in ((calm, 20), (swamped, 20_000)):
+        assert len(answer["latencies"]) + answer["unfinished"] == arrived
+        assert min(answer["latencies"]) >= SLOW
+    # More than can be served in time: the rest is told, not waited for.
+    assert swamped["unfinished"] > 10_000
+    assert "a call of 64" in said
 
 
 def test_unknown_request_ends_the_peer(talk: Any) -> None:
@@ -145,6 +164,10 @@ def test_a_model_that_was_cut_short_is_made_again(environments: Any, monkeypatch
     assert not model.is_ready()
     assert model.make() == model.make() == environments.PEERS / "models" / "one"
     assert len(attempts) == 2
+    newer = models.Model("one", write, made_by=("a==2",))
+    assert not newer.is_ready()
+    assert newer.make() != model.make()
+    assert len(attempts) == 3
 
 
 def test_every_peer_has_an_environment_and_a_runner(environments: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -201,8 +202,15 @@ def load(
             fix="Run: pip install --upgrade ringkas",
         )
     spec = opened.manifest.encoding
-    engine: Engine = import_module(ENGINES[name]).open_engine(opened, threads, device)
-    return Encoder(spec, TextTokenizer(opened.path, spec), engine)
+    # A large vocabulary takes as long to open as the session, and neither needs the other.
+    with ThreadPoolExecutor(1) as beside:
+        tokenizer = beside.submit(TextTokenizer, opened.path, spec)
+        engine: Engine = import_module(ENGINES[name]).open_engine(opened, threads, device)
+    try:
+        return Encoder(spec, tokenizer.result(), engine)
+    except Exception:
+        engine.close()
+        raise
 
 
 def load_reference_encoder(

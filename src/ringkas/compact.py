@@ -150,4 +150,4 @@ def _around(processor: dict[str, Any] | None) -> tuple[list[int], list[int]] | N
 
 
 def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    return hashlib.sha256(data).hexdigest()

@@ -142,6 +142,18 @@ def test_bad_wishes_are_bad_input(options: list[str], said: str, tmp_path: Path)
     assert not (tmp_path / "dist").exists()
 
 
+def test_an_unmet_wish_is_one_line_and_exit_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(*_: object) -> None:
+        raise unmet(POINTS, Wish(cosine_min=0.99999, max_bytes=12_000_000), tmp_path / "search")
+
+    monkeypatch.setattr("ringkas.export.search.search", search)
+    result = run("build", "demo", "--min-cosine", "0.99999", "--max-size", "12MB", "--out", tmp_path / "dist")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert "the nearest so small is small (10.0 MB" in result.stderr
+
+
 @pytest.fixture(scope="module")
 def checkpoint(
     shapes: Any, tiny_unigram: dict[str, Any], make_checkpoint: Any, tmp_path_factory: pytest.TempPathFactory

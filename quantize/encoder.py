@@ -16,7 +16,7 @@ from ringkas.quantize import mix, tables
 from ringkas.quantize.calibrate import Group, Inputs, collect, first_tokens, groups, token_ids
 from ringkas.quantize.linear import BlockTable, QuantizedInput, QuantizedTable, RowLinear, StaticLinear
 from ringkas.quantize.rounding import Rounded, round4, round8
-from ringkas.quantize.schemes import GATED, LOWEST_OUTPUT, LOWEST_ROLE, Handling, OnnxScheme
+from ringkas.quantize.schemes import LOWEST_OUTPUT, LOWEST_ROLE, Handling, OnnxScheme
 from ringkas.quantize.smooth import Affine, centred, plain, transformed
 from ringkas.runtimes.reference import Reference, load_reference
 
@@ -237,7 +237,7 @@ def _layer(prepared: _Prepared, name: str, bits: int, scheme: OnnxScheme, lowest
 
 
 def _lowest(checkpoint: Checkpoint) -> float | None:
-    if checkpoint.family.name in GATED:
+    if checkpoint.family.gated:  # what it multiplies with has no least value
         return None
     activation = next((checkpoint.config[key] for key in _ACTIVATION_KEYS if key in checkpoint.config), "")
     return LOWEST_OUTPUT.get(activation)

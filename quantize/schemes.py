@@ -55,8 +55,6 @@ ROLES: Mapping[str, tuple[Role, ...]] = {
 # The least value that an activation function can give, where it has one: it fixes a row's zero point.
 LOWEST_OUTPUT: Mapping[str, float] = {"gelu": -0.17, "relu": 0.0}
 LOWEST_ROLE = "feed-forward output"
-# Families whose feed-forward output multiplies the activation by a gate, which has no least value.
-GATED = ("modernbert",)
 
 
 class OnnxScheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

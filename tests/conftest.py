@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,28 @@ class Shape:
 def make_checkpoint() -> Callable[[Path, Shape], Path]:
     """Writes a sentence-transformers folder of a `Shape`, with random weights for a fixed seed."""
     return _make_checkpoint
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(
+    tiny_unigram: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Writes a random BERT of one layer for tests of what is around the model.
+
+    Its arguments are the width, and fields of the `Shape` to change.
+    """
+
+    def make(width: int = 32, **changes: Any) -> Path:
+        shape = bert_shape(
+            tiny_unigram,
+            hidden_size=width,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=2 * width,
+        )
+        return _make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model", replace(shape, **changes))
+
+    return make
 
 
 @pytest.fixture(scope="session")

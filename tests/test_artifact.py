@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,8 @@ TARGET = "pytorch-fp32"
 
 
 @pytest.fixture(scope="module")
-def checkpoint(
-    shapes: Any, tiny_unigram: dict[str, Any], make_checkpoint: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    shape = shapes["bert"](
-        tiny_unigram, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
-    )
-    shape = replace(shape, max_length=32)  # many builds: each encodes the probe set
-    folder: Path = make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model", shape)
-    return folder
+def checkpoint(small_checkpoint: Callable[..., Path]) -> Path:
+    return small_checkpoint(max_length=32)  # many builds: each encodes the probe set
 
 
 @pytest.fixture(scope="module")

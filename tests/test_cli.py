@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,8 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def checkpoint(
-    shapes: Any, tiny_unigram: dict[str, Any], make_checkpoint: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    shape = shapes["bert"](
-        tiny_unigram, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
-    )
-    shape = replace(shape, max_length=32, prompts={"query": "query: "})
-    folder: Path = make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model", shape)
-    return folder
+def checkpoint(small_checkpoint: Callable[..., Path]) -> Path:
+    return small_checkpoint(max_length=32, prompts={"query": "query: "})
 
 
 @pytest.fixture(scope="module")

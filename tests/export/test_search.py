@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -155,16 +155,8 @@ def test_an_unmet_wish_is_one_line_and_exit_status_1(tmp_path: Path, monkeypatch
 
 
 @pytest.fixture(scope="module")
-def checkpoint(
-    shapes: Any, tiny_unigram: dict[str, Any], make_checkpoint: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    shape = shapes["bert"](
-        tiny_unigram, hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=128
-    )
-    folder: Path = make_checkpoint(
-        tmp_path_factory.mktemp("checkpoint") / "model", replace(shape, max_length=64)
-    )
-    return folder
+def checkpoint(small_checkpoint: Callable[..., Path]) -> Path:
+    return small_checkpoint(width=64, max_length=64)
 
 
 @pytest.fixture(scope="module")

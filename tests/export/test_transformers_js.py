@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
@@ -23,14 +22,8 @@ SUFFIXES = {"onnx-fp32": "", "onnx-fp16": "_fp16", "onnx-int8": "_quantized", "o
 
 
 @pytest.fixture(scope="module")
-def checkpoint(
-    shapes: Any, tiny_unigram: dict[str, Any], make_checkpoint: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    shape = shapes["bert"](
-        tiny_unigram, hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=128
-    )
-    folder: Path = make_checkpoint(tmp_path_factory.mktemp("js") / "model", replace(shape, max_length=64))
-    return folder
+def checkpoint(small_checkpoint: Callable[..., Path]) -> Path:
+    return small_checkpoint(width=64, max_length=64)
 
 
 @pytest.fixture(scope="module")

@@ -48,14 +48,8 @@ serve_requests(encoder)
 
 
 @pytest.fixture(scope="module")
-def model(
-    shapes: Any, tiny_unigram: dict[str, Any], make_checkpoint: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    shape = shapes["bert"](
-        tiny_unigram, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
-    )
-    folder: Path = make_checkpoint(tmp_path_factory.mktemp("bench") / "model", shape)
-    return folder
+def model(small_checkpoint: Callable[..., Path]) -> Path:
+    return small_checkpoint()
 
 
 @pytest.fixture(scope="module")

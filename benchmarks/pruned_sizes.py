@@ -2,7 +2,7 @@
 
     python benchmarks/pruned_sizes.py [--shared FOLDER] [--targets onnx-fp32 onnx-int8] [--out FILE]
 
-Weights are random, so parity says nothing here: only bytes are reported. The vocabulary is the real one.
+Weights are random, so parity says nothing here and is not judged. The vocabulary is the real one.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 from prune_speed import make_checkpoint
 
-from ringkas.checkpoint import open_checkpoint
-from ringkas.export.build import BuildOptions, build_all
+from ringkas.checkpoint import Checkpoint, open_checkpoint
+from ringkas.export.build import WRITERS
+from ringkas.export.layout import write_layout
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
 from ringkas.progress import Progress
+from ringkas.targets import target
 
 E5_SMALL = {
     "architectures": ["BertModel"],
@@ -51,16 +54,23 @@ def main() -> None:
         limits = PruneOptions(("ko", "en"), max_tokens=options.rows)
         checkpoints = {"full": full, "ko, en": prune_checkpoint(full, limits, folder / "cut")}
         report = {
-            name: {
-                one.artifact.manifest.target: one.artifact.size
-                for one in build_all(
-                    checkpoint, options.targets, folder / f"{name}-out", BuildOptions(), Progress()
-                )
-            }
+            name: {target: bytes_of(checkpoint, target, folder / "out") for target in options.targets}
             for name, checkpoint in checkpoints.items()
         }
     options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=1))
+
+
+def bytes_of(checkpoint: Checkpoint, name: str, folder: Path) -> int:
+    """All files of one artifact but its card, its manifest and its parity report, some kilobytes."""
+    wanted, progress = target(name), Progress()
+    with progress.stage(f"writing {name} with {checkpoint.config['vocab_size']} rows"):
+        folder.mkdir()
+        write_layout(checkpoint, folder)
+        WRITERS[wanted.engine](checkpoint, wanted, folder, progress)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    shutil.rmtree(folder)
+    return size
 
 
 if __name__ == "__main__":

@@ -76,13 +76,19 @@ def main() -> None:
 
 def make_checkpoint(shape: str, folder: Path) -> Any:
     """A random checkpoint of the shape, with the least of a tokenizer."""
+    import torch
     from tokenizers import Tokenizer, models
     from transformers import AutoConfig, AutoModel
 
     from ringkas import open_checkpoint
 
     own = dict(SHAPES[shape])
-    AutoModel.from_config(AutoConfig.for_model(own.pop("model_type"), **own)).save_pretrained(folder)
+    model = AutoModel.from_config(AutoConfig.for_model(own.pop("model_type"), **own))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:  # as initialised they are all equal, and equal constants become one
+                parameter.add_(torch.randn_like(parameter))
+    model.save_pretrained(folder)
     Tokenizer(models.WordLevel({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}, "<unk>")).save(
         str(folder / "tokenizer.json")
     )

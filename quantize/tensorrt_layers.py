@@ -95,7 +95,7 @@ class QdqTable(nn.Module):
 
 def round_to(values: Tensor, levels: Levels) -> Tensor:
     """The nearest 8-bit values of `values`, clipped to what the type holds."""
-    clipped = values.clamp(-levels.largest, levels.largest)
+    clipped = values.clamp(levels.lowest, levels.largest)
     return (torch.round(clipped) if levels.integer else clipped).to(_TYPES[levels.name])
 
 

@@ -17,16 +17,17 @@ from ringkas.errors import TargetError
 
 @dataclass(frozen=True)
 class Levels:
-    """What an 8-bit element may hold: `largest` in magnitude; an integer or a float."""
+    """What an 8-bit element may hold. Scales take `largest` for the end of both sides."""
 
     name: str
+    lowest: float
     largest: float
     integer: bool
 
 
-INT8 = Levels("int8", 127.0, integer=True)
+INT8 = Levels("int8", -128.0, 127.0, integer=True)
 # E4M3 without infinities: Micikevicius et al., 2022 (arXiv:2209.05433).
-FP8 = Levels("fp8", 448.0, integer=False)
+FP8 = Levels("fp8", -448.0, 448.0, integer=False)
 
 
 class Range(Enum):

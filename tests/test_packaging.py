@@ -17,7 +17,7 @@ HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "sentence_transformers"
 # The one module of the runtimes that is PyTorch itself.
 NEEDS_TORCH = "ringkas.runtimes.reference"
 # Of the converters, what the command line imports before it can say which extra is missing.
-ENTRANCES = ("ringkas.export.build", "ringkas.export.vocabulary.prune")
+ENTRANCES = ("ringkas.export.build", "ringkas.export.rebuild", "ringkas.export.vocabulary.prune")
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_artifact_without_its_engine_says_what_to_install(bare: Path, demo_artif
 
 
 def test_help_works_in_the_bare_environment(bare: Path) -> None:
-    for command in ([], ["build"], ["verify"], ["embed"], ["bench"], ["inspect"], ["doctor"]):
+    for command in ([], ["build"], ["rebuild"], ["verify"], ["embed"], ["bench"], ["inspect"], ["doctor"]):
         done = subprocess.run([bare, "-m", "ringkas", *command, "--help"], check=True, capture_output=True)
         assert b"Usage:" in done.stdout
     assert (

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _SCORES = {"ndcg_at_10": "nDCG@10", "mrr_at_10": "MRR@10", "recall_at_100": "recall@100"}
 
 
+# What the manifest records of a scheme, but is too long for a table.
+_SCHEME_DETAILS = ("input_scales", "plan")
+
+
 def print_built(rows: Iterable[tuple[Artifact, ParityReport]]) -> None:
     """One line an artifact: where it is, its size, and how near it is to the reference."""
     table = _table("artifact", "size", "cosine min", "mean", "top-10", "parity")
@@ -178,7 +182,9 @@ def print_artifact(artifact: Artifact) -> None:
         "longest text": f"{spec.max_length} tokens",
         "prompts": ", ".join(spec.prompts) or "none",
         "size": f"{megabytes(artifact.size)} in {len(manifest.files)} files",
-        "scheme": ", ".join(f"{key} {value}" for key, value in manifest.scheme.items()),
+        "scheme": ", ".join(
+            f"{key} {value}" for key, value in manifest.scheme.items() if key not in _SCHEME_DETAILS
+        ),
         "parity": parity,
     }
     if manifest.execution:

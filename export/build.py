@@ -20,6 +20,7 @@ from ringkas.export.onnx_quantized import write_quantized
 from ringkas.export.tensorrt_artifact import finish_build, profiles_for
 from ringkas.export.tensorrt_build import PlanOptions, check_options
 from ringkas.export.tensorrt_graph import write_typed_graph
+from ringkas.export.vocabulary.counting import calibration_texts
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
 from ringkas.files import refuse_existing, staged_folder, write_json
 from ringkas.progress import QUIET, Progress
@@ -256,6 +257,7 @@ def pruned(
         yield replace(
             pruned, source=checkpoint.source, origin=checkpoint.origin, revision=checkpoint.revision,
             licence=checkpoint.licence,
+            calibration_texts={tag: calibration_texts(files) for tag, files in options.corpora.items()},
         )  # fmt: skip
 
 

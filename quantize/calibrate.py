@@ -1,4 +1,4 @@
-"""Calibration: what the inputs of each linear layer look like on the built-in calibration texts."""
+"""Calibration: what the inputs of each linear layer look like on the calibration texts."""
 
 from __future__ import annotations
 
@@ -52,9 +52,15 @@ def groups(encoder: nn.Module, family: str) -> list[Group]:
     return [Group(roles[role], tuple(names)) for (_, role), names in found.items()]
 
 
+def calibration_texts(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
+    """By language: the user's own texts, if there are any, and then the built-in ones of that language."""
+    built_in, own = texts.calibration(checkpoint.languages), checkpoint.calibration_texts
+    return {tag: (*own.get(tag, ()), *built_in.get(tag, ())) for tag in {**built_in, **own}}
+
+
 def token_ids(checkpoint: Checkpoint, most_tokens: int) -> list[Sequence[int]]:
     """Calibration texts of the checkpoint's languages, a language at a time, with its prompts in turn."""
-    by_language = texts.calibration(checkpoint.languages).values()
+    by_language = calibration_texts(checkpoint).values()
     mixed = [text for row in zip_longest(*by_language) for text in row if text is not None]
     prompts = cycle(sorted({"", *checkpoint.spec.prompts.values()}))
     tokenizer = TextTokenizer(checkpoint.path, checkpoint.spec)

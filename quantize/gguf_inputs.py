@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.runtimes.batching import batches
-from ringkas.tokens import TextTokenizer, pad
+from ringkas.tokens import pad
 
 if TYPE_CHECKING:
     import torch
 
 _BATCH_TOKENS = 2048
+_MOST_TOKENS = 32_768  # the built-in texts of thirteen languages fit; a user's corpus might not
 
 # By family: where the layers are, and their linear layers in the order of computation; those of one tuple
 # share one input.
@@ -88,21 +89,16 @@ def layers_of(encoder: Any) -> list[LayerStep]:
     return [LayerStep(index, path, module, stages) for index, module in enumerate(modules)]
 
 
-def calibration_batches(
-    checkpoint: Checkpoint, encoder: Any, texts: Sequence[str] | None = None
-) -> list[Batch]:
-    """The built-in calibration texts of the checkpoint's languages (or `texts`), as padded batches."""
+def calibration_batches(checkpoint: Checkpoint, encoder: Any) -> list[Batch]:
+    """The checkpoint's calibration texts as padded batches."""
     import torch
 
-    from ringkas.texts import calibration
+    from ringkas.quantize.calibrate import token_ids
 
-    if texts is None:
-        texts = [text for group in calibration(checkpoint.languages).values() for text in group]
-    tokenizer = TextTokenizer(checkpoint.path, checkpoint.spec)
-    ids = tokenizer.encode(texts)
+    ids = token_ids(checkpoint, _MOST_TOKENS)
     made = []
     for rows in batches([len(row) for row in ids], _BATCH_TOKENS):
-        padded = pad([ids[row] for row in rows], tokenizer.pad_id)
+        padded = pad([ids[row] for row in rows], checkpoint.spec.pad_id)
         tokens, mask = torch.from_numpy(padded.input_ids), torch.from_numpy(padded.attention_mask)
         made.append(Batch(tokens, mask, tuple(_arguments(encoder, tokens, mask))))
     return made

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from ringkas.export.vocabulary.pieces import Weights
 from ringkas.export.vocabulary.segment import Segmenter, TokenRows, chunks, segment_rows
 from ringkas.texts import check_texts, split_corpus
 
+CALIBRATION_LIMIT = 512  # texts of a corpus that may calibrate; schemes take of them what they need
 HELD_OUT_LIMIT = 2000  # texts of a corpus that the certificate judges: enough for a share to a tenth of 1%
 
 _LINES_AT_ONCE = 20_000
@@ -68,6 +69,17 @@ def count_corpus(files: Iterable[Path], segmenter: Segmenter, size: int) -> Corp
                 raise TextError(f"{file} holds no text", why="a corpus chooses by what it holds")
         found.counts += words.token_counts(size)
     return found
+
+
+def calibration_texts(files: Iterable[Path]) -> tuple[str, ...]:
+    """The first texts of a corpus that neither choose tokens nor judge: those that may calibrate.
+
+    Raises:
+        TextError: a file cannot be read or is not UTF-8.
+    """
+    lines = chain.from_iterable(map(read_lines, files))
+    mine = (line for line in lines if split_corpus([line])["calibrate"])
+    return tuple(islice(mine, CALIBRATION_LIMIT))
 
 
 class _Words:

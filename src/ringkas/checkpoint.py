@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,7 +49,8 @@ class Checkpoint:
     """A model on disk that passed every check that needs no weights.
 
     `source` is what was asked for, `origin` what an artifact says it was made from: the hub id, `demo`, or
-    a folder's bare name. `vocabulary` is the certificate of a pruned vocabulary.
+    a folder's bare name. `vocabulary` is the certificate of a pruned vocabulary. `calibration_texts` are a
+    user's own by language, which stand before the built-in ones.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class Checkpoint:
     languages: tuple[str, ...] = ()
     licence: str | None = None
     vocabulary: dict[str, Any] | None = None
+    calibration_texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,13 @@ from ringkas import (
 )
 from ringkas.artifact import seal
 from ringkas.export.build import BuildOptions
+from ringkas.export.build import pruned as pruned_for_build
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
+from ringkas.progress import QUIET
+from ringkas.quantize.calibrate import token_ids
 from ringkas.runtimes.parity import cosine
+from ringkas.texts import split_corpus
+from ringkas.tokens import TextTokenizer
 
 ROWS = 20_000
 
@@ -147,3 +153,19 @@ def test_pruning_twice_maps_to_the_first_vocabulary(demo_artifacts: Path, tmp_pa
     assert built.report.passed
     assert built.report.texts > 10
     assert verify(built.artifact, reference="demo", record=False).passed
+
+
+def test_a_corpus_calibrates_with_the_part_set_aside_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "corpus.txt"
+    lines = [f"the {number}th line speaks of umbrellas, harbours and rain" for number in range(200)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    aside = tuple(split_corpus(lines)["calibrate"])
+    assert 5 < len(aside) < 50
+    options = PruneOptions(("en",), {"en": (file,)})
+    with pruned_for_build(open_checkpoint("demo"), options, tmp_path / "dist", QUIET) as checkpoint:
+        assert checkpoint.calibration_texts == {"en": aside}
+        found = token_ids(checkpoint, 100_000)
+        own = TextTokenizer(checkpoint.path, checkpoint.spec).encode(aside)
+        built_in = token_ids(replace(checkpoint, calibration_texts={}), 100_000)
+    assert [row for row in found if row in own] == own
+    assert len(found) == len(own) + len(built_in)

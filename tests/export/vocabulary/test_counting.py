@@ -96,3 +96,13 @@ def test_a_bad_corpus_is_named(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(TextError, match=message):
         count_corpus([tmp_path / name], Segmenter(small_documents["unigram"]), 10_000)
+
+
+def test_calibration_texts_neither_choose_nor_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "corpus.txt"
+    file.write_text("\n".join(TEXTS), encoding="utf-8")
+    parts = text_sets.split_corpus(text.strip() for text in TEXTS)
+    assert list(counting.calibration_texts([file])) == parts["calibrate"]
+    assert len(parts["calibrate"]) > 5
+    monkeypatch.setattr(counting, "CALIBRATION_LIMIT", 3)
+    assert list(counting.calibration_texts([file, file])) == parts["calibrate"][:3]

@@ -16,7 +16,7 @@ from ringkas.checkpoint import open_checkpoint
 from ringkas.errors import MissingExtra
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes import ceiling as ceilings
-from ringkas.runtimes.cases import SERVER, Case, built_in_texts, cases
+from ringkas.runtimes.cases import MIX, SERVER, Case, built_in_texts, cases
 from ringkas.runtimes.ceiling import Ceiling
 from ringkas.runtimes.engine import Vectors
 from ringkas.runtimes.floor_time import floor_ms, shape_of
@@ -219,4 +219,6 @@ def _floors(artifact: Artifact | None, record: Measured, ceiling: Ceiling | None
     shape = shape_of(artifact) if artifact else None
     if shape is None or ceiling is None:
         return {}
-    return {timing.case: floor_ms(shape, timing, ceiling) for timing in record.timings}
+    # The median over texts of many lengths has no floor of its own.
+    timings = (timing for timing in record.timings if timing.case != MIX)
+    return {timing.case: floor_ms(shape, timing, ceiling) for timing in timings}

@@ -47,7 +47,7 @@ def _latency(axes: Any, result: BenchResult) -> None:
     axes.set(xscale="log", yscale="log", xlabel="tokens", ylabel="milliseconds, median",
              title="One text at a time")  # fmt: skip
     _plain_ticks(axes.xaxis, axes.yaxis)
-    axes.legend(fontsize=6.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+    _legend(axes)
 
 
 def _throughput(axes: Any, result: BenchResult) -> None:
@@ -66,14 +66,19 @@ def _frontier(axes: Any, result: BenchResult) -> None:
         if row in _sized(result):
             assert row.fidelity is not None
             place = timing_of(row, MIX).total.median, max(_NEAREST, 1 - row.fidelity.cosine_min)
-            megabytes = (row.size or 0) / 1e6
-            axes.scatter(*place, s=4 * megabytes + 12, color=_look(index, row)["color"], alpha=0.5)
-            axes.annotate(f"{row.measured.name}\n{megabytes:.0f} MB", place, fontsize=6.5, ha="center",
-                          va="center")  # fmt: skip
+            megabytes, look = (row.size or 0) / 1e6, _look(index, row)
+            axes.scatter(*place, s=2 * megabytes + 16, color=look["color"], marker=look["marker"], alpha=0.6,
+                         label=f"{row.measured.name}, {megabytes:.0f} MB")  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="milliseconds, median of the mix",
              ylabel="1 − least cosine (lower is nearer)", title="Size, latency, fidelity")  # fmt: skip
     _plain_ticks(axes.xaxis)
-    axes.margins(0.2)
+    axes.margins(0.1)
+    _legend(axes)
+
+
+def _legend(axes: Any) -> None:
+    """Below the picture, where any number of rows finds room."""
+    axes.legend(fontsize=6.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
 
 
 def _plain_ticks(*logarithmic: Any) -> None:

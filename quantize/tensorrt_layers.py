@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ringkas.quantize.linear import QuantizedTable
 from ringkas.quantize.tensorrt_schemes import Levels
 
 _TYPES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
@@ -75,19 +76,11 @@ class QdqLinear(nn.Module):
         return product + self.bias
 
 
-class QdqTable(nn.Module):
-    """An embedding table of int8 rows, each with its scale.
+class QdqTable(QuantizedTable):
+    """An embedding table of int8 rows, each with its scale: made float first, then looked up.
 
     DequantizeLinear comes before Gather: TensorRT parses a Gather of int8 and then cannot build it.
     """
-
-    weight: Tensor
-    scale: Tensor
-
-    def __init__(self, integers: Tensor, scale: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("weight", integers)
-        self.register_buffer("scale", scale)
 
     def forward(self, ids: Tensor) -> Tensor:
         return functional.embedding(ids, dequantize(self.weight, self.scale, axis=0))

@@ -26,6 +26,7 @@ LENGTHS = (8, 32, 128, 512)
 MIX = "mix"
 _PER_LENGTH = 4  # texts of about the same length that take turns
 _TOLERANCE = 0.25
+_JOINED_FROM = 256  # texts that a run of neighbours may start at: a user's file may have a million
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,10 @@ def single_stream(tokenizer: TextTokenizer, texts: Sequence[str]) -> list[Case]:
 
 
 def joined(tokenizer: TextTokenizer, texts: Sequence[str], longest: int) -> list[str]:
-    """Each text, and each run of neighbours, joined by spaces, up to about `longest` tokens."""
+    """Each text, and runs of neighbours joined by spaces, up to about `longest` tokens."""
     counts = _counts(tokenizer, texts)
     found: dict[str, None] = dict.fromkeys(texts)
-    for start in range(len(texts)):
+    for start in range(min(len(texts), _JOINED_FROM)):
         total, end = counts[start], start + 1
         while end < len(texts) and total < longest:
             total += counts[end]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, zip_longest
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,10 @@ from ringkas.errors import TextError
 from ringkas.quantize.schemes import ROLES, Role
 from ringkas.runtimes.reference import Reference
 from ringkas.tokens import TextTokenizer
+
+# Of one forward pass: enough that adding its products costs little beside making them.
+_BATCH_TOKENS = 1024
+_PANEL = 512  # rows of a product that are made together
 
 
 @dataclass(frozen=True)
@@ -84,19 +87,38 @@ def first_tokens(rows: Iterable[Sequence[int]], most: int) -> list[Sequence[int]
 def collect(
     reference: Reference, wanted: Sequence[Group], rows: Iterable[Sequence[int]]
 ) -> dict[Group, Inputs]:
-    """Runs the texts one at a time, so that no padding is counted, and gathers each group's input."""
+    """Runs the texts in batches of similar length and gathers each group's input; no padding is counted."""
     modules = dict(reference.encoder.named_modules())
     gathered: dict[Group, _Gathered] = {group: _Gathered() for group in wanted}
-    handles = [modules[group.names[0]].register_forward_pre_hook(_adder(gathered[group])) for group in wanted]
+    real = torch.empty(0)
+
+    def adder(one: _Gathered) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda module, inputs: one.add(inputs[0][real].float())
+
+    handles = [modules[group.names[0]].register_forward_pre_hook(adder(gathered[group])) for group in wanted]
     try:
-        with torch.inference_mode():
-            for row in rows:
-                ids = torch.tensor([row], dtype=torch.int64)
-                reference(ids, torch.ones_like(ids))
+        with torch.no_grad():
+            for batch in _batches(rows):
+                ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in batch], batch_first=True)
+                lengths = torch.tensor([len(row) for row in batch])
+                real = torch.arange(ids.shape[1]) < lengths[:, None]
+                reference(ids, real.long())
     finally:
         for handle in handles:
             handle.remove()
     return {group: one.result() for group, one in gathered.items()}
+
+
+def _batches(rows: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+    """The rows by length, so many at a time that they come to `_BATCH_TOKENS` with their padding."""
+    batch: list[Sequence[int]] = []
+    for row in sorted(rows, key=len):
+        if batch and (len(batch) + 1) * len(row) > _BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 class _Gathered:
@@ -106,23 +128,20 @@ class _Gathered:
 
     def add(self, values: Tensor) -> None:
         if self.tokens == 0:
+            width = values.shape[1]
             self.low, self.high = values.amin(0), values.amax(0)
-        self.low, self.high = (
-            torch.minimum(self.low, values.amin(0)),
-            torch.maximum(self.high, values.amax(0)),
-        )
+            self.products = torch.zeros(width, width)
+        self.low = torch.minimum(self.low, values.amin(0))
+        self.high = torch.maximum(self.high, values.amax(0))
         self.total = self.total + values.sum(0)
-        self.products = torch.addmm(self.products, values.T, values) if self.tokens else values.T @ values
+        for start in range(0, values.shape[1], _PANEL):  # what lies below the diagonal is its mirror
+            panel = slice(start, start + _PANEL)
+            self.products[panel, start:].addmm_(values[:, panel].T, values[:, start:])
         self.tokens += len(values)
 
     def result(self) -> Inputs:
+        """The statistics; the products become the covariance in place, since they are the largest of all."""
         mean = self.total / self.tokens
-        covariance = self.products / self.tokens - torch.outer(mean, mean)
-        return Inputs(self.low.clone(), self.high.clone(), mean.clone(), covariance.clone(), self.tokens)
-
-
-def _adder(gathered: _Gathered) -> Any:
-    def add(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        gathered.add(inputs[0].reshape(-1, inputs[0].shape[-1]).float())
-
-    return add
+        below = self.products.triu(1).T
+        covariance = self.products.triu_().add_(below).div_(self.tokens).addr_(mean, mean, alpha=-1)
+        return Inputs(self.low, self.high, mean, covariance, self.tokens)

@@ -9,10 +9,15 @@ GPTQ: Frantar et al., 2022 (arXiv:2210.17323).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Array = npt.NDArray[np.float32]
 
 PAIR_LIMIT = 128
 _LIMIT = 127
@@ -22,27 +27,35 @@ _STRETCHES = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0)
 # For 4 bits: the multiplier that the widest block of a channel gets, and how far a block may clip.
 _TOP_MULTIPLIERS = (8, 10, 12, 14, 15)
 _CLIPS = (0.7, 0.8, 0.9, 1.0, 1.1)
-_COLUMNS = 64
+# Input channels that are worked on together: few enough for a core's cache.
+_PANEL = 64
 
 
 @dataclass(frozen=True)
 class Grid:
     """Where weights may lie: weight = level * multiplier * scale, level in low..high.
 
-    `scale` is (out,), `multipliers` (out, in) integers, constant within a block; all ones for 8 bits.
+    `scale` is (out,), `multipliers` (out, in / block) integers; for 8 bits one block of ones.
     """
 
     scale: Tensor
     multipliers: Tensor
+    block: int
     low: int
     high: int
 
-    def step(self) -> Tensor:
-        return self.scale[:, None] * self.multipliers
+    def steps(self) -> Tensor:
+        """The size of a level: (in / block, out)."""
+        return (self.scale[:, None] * self.multipliers).T.contiguous()
 
-    def pair_limit(self) -> Tensor:
-        """The most that two neighbours of one sign may have in levels."""
-        return torch.floor(PAIR_LIMIT / self.multipliers.abs())
+    def pair_limits(self) -> Tensor:
+        """The most that two neighbours of one sign may have in levels: (in / block, out)."""
+        return torch.floor(PAIR_LIMIT / self.multipliers.abs()).T.contiguous()
+
+    def nearest(self, wanted: Array, step: Array) -> Array:
+        """The level nearest to each of `wanted`, whatever its neighbour has."""
+        level: Array = np.clip(np.rint(wanted / step), self.low, self.high)
+        return level
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,7 @@ def round8(weight: Tensor, moment: Tensor, damping: float) -> Rounded:
         damping: the share of the moment's mean diagonal that is added to it.
     """
     scale = _channel_scale(weight, moment.diagonal())
-    grid = Grid(scale, torch.ones_like(weight), -_LIMIT, _LIMIT)
+    grid = Grid(scale, torch.ones(len(weight), 1), weight.shape[1], -_LIMIT, _LIMIT)
     levels = _gptq(weight, _damped(moment, damping), grid)
     return Rounded(levels.to(torch.int8), _refit(weight, levels, moment, scale))
 
@@ -92,11 +105,11 @@ def round4(weight: Tensor, moment: Tensor, damping: float, block: int) -> Rounde
         damping: the share of the moment's mean diagonal that is added to it.
         block: input channels that share a multiplier.
     """
-    grid, multipliers = _block_grid(weight, moment.diagonal(), block)
+    grid = _block_grid(weight, moment.diagonal(), block)
     levels = _gptq(weight, _damped(moment, damping), grid)
-    integers = levels * grid.multipliers
+    integers = levels * grid.multipliers.repeat_interleave(block, dim=1)
     scale = _refit(weight, integers, moment, grid.scale)
-    return Rounded(integers.to(torch.int8), scale, levels.to(torch.int8), multipliers.to(torch.int8))
+    return Rounded(integers.to(torch.int8), scale, levels.to(torch.int8), grid.multipliers.to(torch.int8))
 
 
 def _within_pairs(levels: Tensor, limit: Tensor) -> Tensor:
@@ -111,18 +124,23 @@ def _within_pairs(levels: Tensor, limit: Tensor) -> Tensor:
 
 
 def _channel_scale(weight: Tensor, importance: Tensor) -> Tensor:
+    """Of the stretches of the range, each channel's best: a pair that is too large for its limit is clipped."""
     widest = weight.abs().amax(1).clamp(min=1e-12)
-    limit = torch.full_like(weight, PAIR_LIMIT)
-    errors, scales = [], []
-    for stretch in _STRETCHES:
-        scale = widest / _LIMIT * stretch
-        levels = _within_pairs(torch.round(weight / scale[:, None]).clamp(-_LIMIT, _LIMIT), limit)
-        errors.append(((levels * scale[:, None] - weight).square() * importance).sum(1))
-        scales.append(scale)
-    return _best(torch.stack(errors), torch.stack(scales))
+    errors = torch.zeros(len(_STRETCHES), len(weight))
+    for columns, weights in zip(torch.split(weight, _PANEL, 1), torch.split(importance, _PANEL), strict=True):
+        pairs = (columns / widest[:, None]).T.reshape(-1, 2, len(weight))
+        shares, same_sign = pairs.abs(), pairs.prod(1) > 0
+        for index, stretch in enumerate(_STRETCHES):
+            exact = shares * (_LIMIT / stretch)
+            levels = torch.round(exact)
+            excess = (levels.sum(1) - PAIR_LIMIT).clamp_(min=0).mul_(same_sign)
+            half = torch.ceil(excess / 2)
+            lost = levels.sub_(exact).sub_(torch.stack([half, excess - half], dim=1)).square_()
+            errors[index] += stretch**2 * (weights @ lost.flatten(0, 1))
+    return widest / _LIMIT * torch.tensor(_STRETCHES)[errors.argmin(0)]
 
 
-def _block_grid(weight: Tensor, importance: Tensor, block: int) -> tuple[Grid, Tensor]:
+def _block_grid(weight: Tensor, importance: Tensor, block: int) -> Grid:
     rows, columns = weight.shape
     blocks = weight.reshape(rows, columns // block, block)
     importance = importance.reshape(columns // block, block)
@@ -137,7 +155,7 @@ def _block_grid(weight: Tensor, importance: Tensor, block: int) -> tuple[Grid, T
     error = torch.stack(errors)
     scale = _best(error, torch.stack(scales))
     multipliers = torch.stack(choices)[error.argmin(0), torch.arange(rows)]
-    return Grid(scale, multipliers.repeat_interleave(block, dim=1), *_NIBBLE), multipliers
+    return Grid(scale, multipliers, block, *_NIBBLE)
 
 
 def _fit_multipliers(blocks: Tensor, importance: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,37 +180,59 @@ def _best(errors: Tensor, values: Tensor) -> Tensor:
 
 
 def _gptq(weight: Tensor, moment: Tensor, grid: Grid) -> Tensor:
-    """Levels (out, in), chosen a column at a time; each column's error is repaid by those after it."""
+    """Levels (out, in), chosen an input channel at a time; each one's error is repaid by those after it.
+
+    With the moment as R R', R upper, the loss of errors e is |R' e|^2, whose row i has only e_1 .. e_i: so
+    what those before i owe is repaid where channel i errs by -(R' e)_i / R_ii. This is GPTQ without an
+    inverse (it is Babai's nearest plane: Chen et al., 2025, arXiv:2507.18553).
+    """
     order = _pair_order(moment)
-    weight, step, limit = weight[:, order].clone(), grid.step()[:, order], grid.pair_limit()[:, order]
-    factor = _inverse_factor(moment[order][:, order])
-    levels = torch.zeros_like(weight)
-    for start in range(0, weight.shape[1], _COLUMNS):
-        end = min(start + _COLUMNS, weight.shape[1])
-        errors = torch.zeros_like(weight[:, start:end])
-        for column in range(start, end):
-            level = torch.round(weight[:, column] / step[:, column]).clamp(grid.low, grid.high)
-            if column % 2 == 0:  # leave room for the neighbour, which is not rounded yet
-                other = torch.round(weight[:, column + 1] / step[:, column]).clamp(grid.low, grid.high)
-                excess = (level.abs() + other.abs() - limit[:, column]).clamp(min=0) * (level * other > 0)
-                level = level - level.sign() * torch.ceil(excess / 2)
-            else:
-                room = limit[:, column] - levels[:, column - 1].abs()
-                over = (level.abs() - room).clamp(min=0) * (level * levels[:, column - 1] > 0)
-                level = level - level.sign() * over
-            levels[:, column] = level
-            error = (weight[:, column] - level * step[:, column]) / factor[column, column]
-            errors[:, column - start] = error
-            weight[:, column:end] -= error[:, None] * factor[column, column:end]
-        weight[:, end:] -= errors @ factor[start:end, end:]
+    root = _upper_root(moment[order][:, order])
+    debts = (root / root.diagonal()).T.contiguous()
+    blocks = (order // grid.block).tolist()
+    steps, limits = grid.steps().numpy(), grid.pair_limits().numpy()
+    exact = weight.T[order]
+    errors, levels = torch.zeros_like(exact), torch.empty_like(exact)
+    for start in range(0, len(exact), _PANEL):
+        panel = slice(start, start + _PANEL)
+        wanted = torch.addmm(exact[panel], debts[panel, :start], errors[:start])
+        _round_panel(
+            exact[panel].numpy(), wanted.numpy(), debts[panel, panel].numpy(), grid,
+            [(steps[block], limits[block]) for block in blocks[panel]],
+            levels[panel].numpy(), errors[panel].numpy(),
+        )  # fmt: skip
     inverse = torch.empty_like(order)
     inverse[order] = torch.arange(len(order))
-    return levels[:, inverse]
+    return levels[inverse].T.contiguous()
+
+
+def _round_panel(
+    exact: Array, wanted: Array, debts: Array, grid: Grid, units: Sequence[tuple[Array, Array]],
+    levels: Array, errors: Array,
+) -> None:  # fmt: skip
+    """Fills `levels` and `errors`, (channels, out) as `exact` and `wanted` are. In NumPy: these are thousands
+    of small steps, each of which costs PyTorch several times its work."""
+    for at in range(0, len(exact), 2):
+        step, limit = units[at]  # the same for both of a pair
+        first, second = wanted[at : at + 2] + debts[at : at + 2, :at] @ errors[:at]
+        owed = debts[at + 1, at]
+        # Leave room for the neighbour, as it would be if this one were not rounded.
+        level = grid.nearest(first, step)
+        other = grid.nearest(second + owed * (exact[at] - first), step)
+        excess = np.maximum(np.abs(level) + np.abs(other) - limit, 0) * (level * other > 0)
+        level -= np.sign(level) * np.ceil(excess / 2)
+        levels[at], errors[at] = level, exact[at] - level * step
+        second += owed * errors[at]
+        other = grid.nearest(second, step)
+        over = np.maximum(np.abs(other) - (limit - np.abs(level)), 0) * (level * other > 0)
+        other -= np.sign(other) * over
+        levels[at + 1], errors[at + 1] = other, exact[at + 1] - other * step
 
 
 def _damped(moment: Tensor, damping: float) -> Tensor:
-    added = damping * moment.diagonal().mean().clamp(min=1e-12)
-    return moment + added * torch.eye(len(moment))
+    damped = moment.clone()
+    damped.diagonal().add_(damping * moment.diagonal().mean().clamp(min=1e-12))
+    return damped
 
 
 def _pair_order(moment: Tensor) -> Tensor:
@@ -201,11 +241,10 @@ def _pair_order(moment: Tensor) -> Tensor:
     return torch.stack([2 * pairs, 2 * pairs + 1], dim=1).flatten()
 
 
-def _inverse_factor(moment: Tensor) -> Tensor:
-    """The upper Cholesky factor of the moment's inverse."""
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moment.double()))
-    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
-    return factor.float()
+def _upper_root(moment: Tensor) -> Tensor:
+    """The upper R in moment = R R': the Cholesky factor of the moment read backwards."""
+    root: Tensor = torch.linalg.cholesky(moment.double().flip(0, 1))
+    return root.flip(0, 1).float()
 
 
 def _refit(weight: Tensor, integers: Tensor, moment: Tensor, scale: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
 """onnx-int8 and onnx-int4 beside what the field offers: speed, fidelity, size.
 
-    python benchmarks/int8_int4.py SENTENCES [--rounds 5] [--json benchmarks/results/int8_int4.json]
+    python benchmarks/int8_int4.py SENTENCES [--rounds 9] [--json benchmarks/results/int8_int4.json]
 
 Makes every form from the demo checkpoint, compares its vectors with the reference's on the lines of the file
-SENTENCES, and times them in rounds that go round, each in a process of its own, on token ids.
+SENTENCES, and times them on token ids, in rounds that go round. Each measurement has a process of its own and
+ratios are medians over the rounds of each round's own ratio: a machine that is shared changes its speed by a
+third within a minute, and one process is faster than the next by as much.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,13 +33,14 @@ BATCH = 8
 THREADS = 2
 BASE = "onnxruntime fp32"
 TORCH = "sentence-transformers"
-_CALLS, _WARM_UP = 40, 8
+CALLS = {"9 tokens": 80, "26 tokens": 40, "163 tokens": 15, "64 texts": 3}
+_WARM_UP = 0.3  # seconds of calls that are not counted
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sentences", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -47,8 +51,10 @@ def main() -> None:
     base = times[BASE]
     result = {
         name: {
-            "p50_ms": found,
-            f"ratio to {BASE}": {case: round(found[case] / base[case], 3) for case in found},
+            "p50_ms": {case: round(1e3 * float(np.median(values)), 3) for case, values in found.items()},
+            f"ratio to {BASE}": {
+                case: round(float(np.median(values / base[case])), 3) for case, values in found.items()
+            },
             **fidelity.get(name, {}),
             **({"graph_bytes": sizes[name]} if name in sizes else {}),
         }
@@ -124,19 +130,18 @@ def compare(graphs: dict[str, Path], sentences: list[str]) -> dict[str, dict[str
     return found
 
 
-def measure(graphs: dict[str, Path | None], rounds: int) -> dict[str, dict[str, float]]:
-    """Median milliseconds of each engine on each case, over all rounds."""
-    samples: dict[str, dict[str, list[float]]] = {name: {} for name in graphs}
+def measure(graphs: dict[str, Path | None], rounds: int) -> dict[str, dict[str, Any]]:
+    """The median seconds of a call in each round, by engine and case."""
+    medians: dict[str, dict[str, list[float]]] = {name: {case: [] for case in CALLS} for name in graphs}
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
         for name, graph in graphs.items():
             command = [sys.executable, __file__, "--time", str(graph or TORCH)]
-            run_ = subprocess.run(command, check=True, capture_output=True, text=True)
-            for case, values in json.loads(run_.stdout).items():
-                samples[name].setdefault(case, []).extend(values)
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            for case, taken in json.loads(done.stdout).items():
+                medians[name][case].append(taken)
     return {
-        name: {case: round(1e3 * float(np.median(values)), 3) for case, values in by_case.items()}
-        for name, by_case in samples.items()
+        name: {case: np.array(values) for case, values in cases.items()} for name, cases in medians.items()
     }
 
 
@@ -144,23 +149,28 @@ def run(session: Any, ids: Any) -> Any:
     return session.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
 
 
-def time_engine(name: str) -> dict[str, list[float]]:
-    """Seconds of every call after the warm-up."""
+def time_engine(name: str) -> dict[str, float]:
+    """The median seconds of a call of each case."""
     encode = _torch() if name == TORCH else _onnx(name)
     rng = np.random.default_rng(0)
     cases = {f"{length} tokens": [rng.integers(1000, 20000, (1, length))] for length in LENGTHS}
     widths = [int(MANY[start]) for start in range(0, len(MANY), BATCH)]
     cases["64 texts"] = [rng.integers(1000, 20000, (BATCH, width)) for width in widths]
-    found: dict[str, list[float]] = {}
-    for case, batches in cases.items():
-        calls = _CALLS if case != "64 texts" else _CALLS // 4
-        for call in range(calls + _WARM_UP):
-            started = time.perf_counter()
-            for ids in batches:
-                encode(ids)
-            if call >= _WARM_UP:
-                found.setdefault(case, []).append(time.perf_counter() - started)
-    return found
+    until = time.perf_counter() + _WARM_UP
+    while time.perf_counter() < until:
+        seconds(encode, cases["26 tokens"], 1)
+    return {case: seconds(encode, cases[case], number) for case, number in CALLS.items()}
+
+
+def seconds(encode: Callable[[Any], object], batches: list[Any], calls: int) -> float:
+    """The median of `calls` calls, after one that is not counted."""
+    taken = []
+    for _ in range(calls + 1):
+        started = time.perf_counter()
+        for ids in batches:
+            encode(ids)
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken[1:]))
 
 
 def _onnx(graph: str) -> Any:

@@ -124,7 +124,7 @@ def _within_pairs(levels: Tensor, limit: Tensor) -> Tensor:
 
 
 def _channel_scale(weight: Tensor, importance: Tensor) -> Tensor:
-    """Of the stretches of the range, each channel's best: a pair that is too large for its limit is clipped."""
+    """Of the stretches of the range, each channel's best, with pairs too large for their limit clipped."""
     widest = weight.abs().amax(1).clamp(min=1e-12)
     errors = torch.zeros(len(_STRETCHES), len(weight))
     for columns, weights in zip(torch.split(weight, _PANEL, 1), torch.split(importance, _PANEL), strict=True):
@@ -196,22 +196,22 @@ def _gptq(weight: Tensor, moment: Tensor, grid: Grid) -> Tensor:
     for start in range(0, len(exact), _PANEL):
         panel = slice(start, start + _PANEL)
         wanted = torch.addmm(exact[panel], debts[panel, :start], errors[:start])
-        _round_panel(
-            exact[panel].numpy(), wanted.numpy(), debts[panel, panel].numpy(), grid,
-            [(steps[block], limits[block]) for block in blocks[panel]],
-            levels[panel].numpy(), errors[panel].numpy(),
-        )  # fmt: skip
+        units = [(steps[block], limits[block]) for block in blocks[panel]]
+        rounded = _round_panel(exact[panel].numpy(), wanted.numpy(), debts[panel, panel].numpy(), grid, units)
+        levels[panel], errors[panel] = map(torch.from_numpy, rounded)
     inverse = torch.empty_like(order)
     inverse[order] = torch.arange(len(order))
     return levels[inverse].T.contiguous()
 
 
 def _round_panel(
-    exact: Array, wanted: Array, debts: Array, grid: Grid, units: Sequence[tuple[Array, Array]],
-    levels: Array, errors: Array,
-) -> None:  # fmt: skip
-    """Fills `levels` and `errors`, (channels, out) as `exact` and `wanted` are. In NumPy: these are thousands
-    of small steps, each of which costs PyTorch several times its work."""
+    exact: Array, wanted: Array, debts: Array, grid: Grid, units: Sequence[tuple[Array, Array]]
+) -> tuple[Array, Array]:
+    """The levels and errors of a panel, (channels, out) as `exact` and `wanted` are.
+
+    In NumPy: these are thousands of small steps, each of which costs PyTorch several times its work.
+    """
+    levels, errors = np.empty_like(exact), np.empty_like(exact)
     for at in range(0, len(exact), 2):
         step, limit = units[at]  # the same for both of a pair
         first, second = wanted[at : at + 2] + debts[at : at + 2, :at] @ errors[:at]
@@ -227,6 +227,7 @@ def _round_panel(
         over = np.maximum(np.abs(other) - (limit - np.abs(level)), 0) * (level * other > 0)
         other -= np.sign(other) * over
         levels[at + 1], errors[at + 1] = other, exact[at + 1] - other * step
+    return levels, errors
 
 
 def _damped(moment: Tensor, damping: float) -> Tensor:

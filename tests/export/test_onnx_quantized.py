@@ -75,6 +75,18 @@ def graph(dist: Path) -> Callable[[str], Graph]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_attention_s_heads_are_not_split_and_joined(graph: Callable[[str], Graph], target: str) -> None:
+    nodes = graph(target).model.graph.node
+    makers = {name: node.op_type for node in nodes for name in node.output}
+    attention = [node for node in nodes if node.op_type == "MultiHeadAttention"]
+    assert len(attention) == 6
+    for node in attention:
+        assert [makers[name] for name in node.input[:3]] == ["MatMulIntegerToFloat"] * 3
+        users = [one.op_type for one in nodes if node.output[0] in one.input]
+        assert users == ["QuantizeLinear"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_demo_keeps_its_vectors(target: str, dist: Path, sib200: Any) -> None:
     reference = load_reference_encoder("demo").encode(sib200("en"))
     with load(dist / target) as encoder:

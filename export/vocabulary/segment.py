@@ -16,6 +16,9 @@ Item = TypeVar("Item")
 
 # Encodings hold far more than ids: this many texts at a time keep them small.
 _CHUNK = 8192
+# What a text costs apart from its words is several times what a word costs.
+_WORDS_A_TEXT = 64
+_SPACE_MARKS = ("▁", "Ġ")
 
 
 class Segmenter:
@@ -39,6 +42,13 @@ class Segmenter:
         """As `ids`, with the place of each token in its text."""
         for chunk in chunks(texts, _CHUNK):
             yield from self._tokenizer.encode_batch(chunk, add_special_tokens=False)
+
+    def begins_word(self) -> npt.NDArray[np.bool_]:
+        """By token id, whether it spells a space first; all false for a tokenizer that spells none."""
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        found = np.zeros(max(vocabulary.values()) + 1, dtype=np.bool_)
+        found[[id for token, id in vocabulary.items() if token.startswith(_SPACE_MARKS)]] = True
+        return found
 
     def token_id(self, token: str) -> int | None:
         """The id of a token as the file spells it."""
@@ -72,6 +82,37 @@ def token_rows(listed: Sequence[Sequence[int]]) -> TokenRows:
 def segment_rows(segmenter: Segmenter, words: Iterable[str]) -> TokenRows:
     """The ids of each word behind a space."""
     return token_rows(list(segmenter.ids(" " + word for word in words)))
+
+
+class WordSegmenter:
+    """`segment_rows` for many words, several times as fast: many words are one text where that is the same.
+
+    Where the tokens of a text that begin a word are as many as its words, those words are segmented as alone.
+    Otherwise (some characters become spaces, or nothing), and where tokens spell no spaces, each is a text.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self._begins = segmenter.begins_word()
+
+    def rows(self, words: Sequence[str]) -> TokenRows:
+        """The ids of each word behind a space."""
+        if not self._begins.any():
+            return segment_rows(self._segmenter, words)
+        texts = list(chunks(words, _WORDS_A_TEXT))
+        joined = self._segmenter.ids(" " + " ".join(text) for text in texts)
+        parts = [self._parted(text, ids) for text, ids in zip(texts, joined, strict=True)]
+        return TokenRows(
+            np.concatenate([part.ids for part in parts]), np.concatenate([part.lengths for part in parts])
+        )
+
+    def _parted(self, text: Sequence[str], ids: Sequence[int]) -> TokenRows:
+        row = np.array(ids, dtype=np.int64)
+        begins = np.flatnonzero(self._begins[row])
+        # What is not printable may become nothing, which could hide that something else became a space.
+        if len(begins) == len(text) and begins[0] == 0 and "".join(text).isprintable():
+            return TokenRows(row, np.diff(begins, append=len(row)))
+        return segment_rows(self._segmenter, text)
 
 
 def characters_of(encoding: Encoding, ids: Collection[int]) -> int:

@@ -21,7 +21,7 @@ def same(one: TokenRows, other: TokenRows) -> bool:
 
 def test_words_of_small_vocabularies(document: dict[str, Any]) -> None:
     segmenter = Segmenter(document)
-    words = [*ODD, *"the quick brown fox jumps over a lazy dog of 12 years".split(), *ODD] * 5
+    words = [*ODD, "the", "quick", "brown", "fox", "jumps", "over", "12", "lazy", "dogs", *ODD] * 5
     assert same(WordSegmenter(segmenter).rows(words), segment_rows(segmenter, words))
 
 

@@ -99,7 +99,7 @@ def _sum_residuals(model: onnx_ir.Model) -> None:
 
 
 def _drop_head_splits(model: onnx_ir.Model) -> None:
-    """MultiHeadAttention takes and gives heads side by side, so splitting them and joining them is idle.
+    """MultiHeadAttention takes and gives heads side by side: to split and to join them does nothing.
 
     PyTorch's attention has them apart; left in, the copies are a tenth of the time of a short text.
     """

@@ -86,7 +86,7 @@ def calibration_texts(files: Iterable[Path]) -> tuple[str, ...]:
 class _Words:
     """Distinct words and how often each occurs; new ones are segmented beside the counting.
 
-    The tokenizer needs no interpreter, so a second core segments while this one reads and counts.
+    The tokenizer does most of its work outside the interpreter, while this thread reads and counts.
     """
 
     def __init__(self, segmenter: WordSegmenter, beside: ThreadPoolExecutor) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from ringkas.errors import TextError
 from ringkas.export.vocabulary.pieces import Weights
-from ringkas.export.vocabulary.segment import Segmenter, TokenRows, WordSegmenter, chunks
+from ringkas.export.vocabulary.segment import Segmenter, TokenRows, chunks, segment_rows
 from ringkas.texts import check_texts, split_corpus
 
 CALIBRATION_LIMIT = 512  # texts of a corpus that may calibrate; schemes take of them what they need
@@ -53,8 +53,7 @@ def count_corpus(files: Iterable[Path], segmenter: Segmenter, size: int) -> Corp
     """
     found = CorpusCounts(np.zeros(size))
     with ThreadPoolExecutor(1) as beside:
-        segment = WordSegmenter(segmenter)
-        words = _Words(segment, beside)
+        words = _Words(segmenter, beside)
         for file in files:
             before = found.texts + found.held_out_texts
             for lines in chunks(read_lines(file), _LINES_AT_ONCE):
@@ -65,7 +64,7 @@ def count_corpus(files: Iterable[Path], segmenter: Segmenter, size: int) -> Corp
                 words.add(" ".join(parts["select"]))
                 if len(words) > _DISTINCT_AT_ONCE:
                     found.counts += words.token_counts(size)
-                    words = _Words(segment, beside)
+                    words = _Words(segmenter, beside)
             if found.texts + found.held_out_texts == before:
                 raise TextError(f"{file} holds no text", why="a corpus chooses by what it holds")
         found.counts += words.token_counts(size)
@@ -89,7 +88,7 @@ class _Words:
     The tokenizer does most of its work outside the interpreter, while this thread reads and counts.
     """
 
-    def __init__(self, segmenter: WordSegmenter, beside: ThreadPoolExecutor) -> None:
+    def __init__(self, segmenter: Segmenter, beside: ThreadPoolExecutor) -> None:
         self._segmenter, self._beside = segmenter, beside
         self._occurrences: Counter[str] = Counter()
         self._segmented: list[Future[TokenRows]] = []
@@ -120,8 +119,7 @@ class _Words:
         # A dictionary keeps its order, so the new words are the last ones.
         new = list(islice(self._occurrences, self._submitted, None))
         self._submitted = len(self)
-        if new:
-            self._segmented.append(self._beside.submit(self._segmenter.rows, new))
+        self._segmented.append(self._beside.submit(segment_rows, self._segmenter, new))
 
 
 def read_lines(file: Path) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -43,6 +44,7 @@ class Segmenter:
         for chunk in chunks(texts, _CHUNK):
             yield from self._tokenizer.encode_batch(chunk, add_special_tokens=False)
 
+    @cached_property
     def begins_word(self) -> npt.NDArray[np.bool_]:
         """By token id, whether it spells a space first; all false for a tokenizer that spells none."""
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
@@ -80,39 +82,34 @@ def token_rows(listed: Sequence[Sequence[int]]) -> TokenRows:
 
 
 def segment_rows(segmenter: Segmenter, words: Iterable[str]) -> TokenRows:
-    """The ids of each word behind a space."""
-    return token_rows(list(segmenter.ids(" " + word for word in words)))
+    """The ids of each word behind a space.
 
-
-class WordSegmenter:
-    """`segment_rows` for many words, several times as fast: many words are one text where that is the same.
-
-    Where the tokens of a text that begin a word are as many as its words, those words are segmented as alone.
-    Otherwise (some characters become spaces, or nothing), and where tokens spell no spaces, each is a text.
+    Many words are one text where that is the same, several times as fast: where the tokens of a text that
+    begin a word are as many as its words. Otherwise (some characters become spaces, or nothing), and where
+    tokens spell no spaces, each word is a text.
     """
+    words = list(words)
+    if not words or not segmenter.begins_word.any():
+        return _each_alone(segmenter, words)
+    texts = list(chunks(words, _WORDS_A_TEXT))
+    joined = segmenter.ids(" " + " ".join(text) for text in texts)
+    parts = [_parted(segmenter, text, ids) for text, ids in zip(texts, joined, strict=True)]
+    return TokenRows(
+        np.concatenate([part.ids for part in parts]), np.concatenate([part.lengths for part in parts])
+    )
 
-    def __init__(self, segmenter: Segmenter) -> None:
-        self._segmenter = segmenter
-        self._begins = segmenter.begins_word()
 
-    def rows(self, words: Sequence[str]) -> TokenRows:
-        """The ids of each word behind a space."""
-        if not self._begins.any():
-            return segment_rows(self._segmenter, words)
-        texts = list(chunks(words, _WORDS_A_TEXT))
-        joined = self._segmenter.ids(" " + " ".join(text) for text in texts)
-        parts = [self._parted(text, ids) for text, ids in zip(texts, joined, strict=True)]
-        return TokenRows(
-            np.concatenate([part.ids for part in parts]), np.concatenate([part.lengths for part in parts])
-        )
+def _parted(segmenter: Segmenter, text: Sequence[str], ids: Sequence[int]) -> TokenRows:
+    row = np.array(ids, dtype=np.int64)
+    begins = np.flatnonzero(segmenter.begins_word[row])
+    # What is not printable may become nothing, which could hide that something else became a space.
+    if len(begins) == len(text) and begins[0] == 0 and "".join(text).isprintable():
+        return TokenRows(row, np.diff(begins, append=len(row)))
+    return _each_alone(segmenter, text)
 
-    def _parted(self, text: Sequence[str], ids: Sequence[int]) -> TokenRows:
-        row = np.array(ids, dtype=np.int64)
-        begins = np.flatnonzero(self._begins[row])
-        # What is not printable may become nothing, which could hide that something else became a space.
-        if len(begins) == len(text) and begins[0] == 0 and "".join(text).isprintable():
-            return TokenRows(row, np.diff(begins, append=len(row)))
-        return segment_rows(self._segmenter, text)
+
+def _each_alone(segmenter: Segmenter, words: Sequence[str]) -> TokenRows:
+    return token_rows(list(segmenter.ids(" " + word for word in words)))
 
 
 def characters_of(encoding: Encoding, ids: Collection[int]) -> int:

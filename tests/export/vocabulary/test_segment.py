@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ringkas.export.vocabulary.segment import Segmenter, TokenRows, WordSegmenter, segment_rows
+from ringkas.export.vocabulary.segment import Segmenter, TokenRows, segment_rows, token_rows
 
 # What becomes a space, becomes nothing, spells a space mark or a special token.
 ODD = ["a´b", "\u200bx", "▁y", "x▁y", "\u200b", "…", "ﬁ", "ａ　ｂ", "<s>", "</s>", "x<pad>y", "don't", "a-b",
@@ -19,10 +19,14 @@ def same(one: TokenRows, other: TokenRows) -> bool:
     return np.array_equal(one.ids, other.ids) and np.array_equal(one.lengths, other.lengths)
 
 
+def alone(segmenter: Segmenter, words: list[str]) -> TokenRows:
+    return token_rows(list(segmenter.ids(" " + word for word in words)))
+
+
 def test_words_of_small_vocabularies(document: dict[str, Any]) -> None:
     segmenter = Segmenter(document)
     words = [*ODD, "the", "quick", "brown", "fox", "jumps", "over", "12", "lazy", "dogs", *ODD] * 5
-    assert same(WordSegmenter(segmenter).rows(words), segment_rows(segmenter, words))
+    assert same(segment_rows(segmenter, words), alone(segmenter, words))
 
 
 @pytest.mark.parametrize("vocabulary", ["xlmr_tokenizer", "gemma_tokenizer"])
@@ -32,12 +36,12 @@ def test_words_of_real_text(
 ) -> None:
     segmenter = Segmenter(request.getfixturevalue(vocabulary))
     words = list(dict.fromkeys(word for text in [*sib200(language), *ODD] for word in text.split()))
-    assert same(WordSegmenter(segmenter).rows(words), segment_rows(segmenter, words))
+    assert same(segment_rows(segmenter, words), alone(segmenter, words))
 
 
 def test_without_the_check_odd_words_are_taken_apart_wrongly(small_documents: dict[str, Any]) -> None:
     segmenter = Segmenter(small_documents["unigram"])
     words = ["the", "x▁y", "dog"]
     joined = next(segmenter.ids([" " + " ".join(words)]))
-    begins = segmenter.begins_word()[joined]
+    begins = segmenter.begins_word[joined]
     assert begins.sum() != len(words)  # so that a split at what begins a word would give four words

@@ -22,8 +22,10 @@ import numpy.typing as npt
 import torch
 from vocabulary_curve import Vocabulary
 
+from ringkas.export.vocabulary import bpe
 from ringkas.export.vocabulary.languages import resolve_languages, words_of
 from ringkas.export.vocabulary.rewrite import referenced_ids
+from ringkas.export.vocabulary.segment import token_rows
 from ringkas.export.vocabulary.select import expect_usage, must_keep
 from ringkas.export.vocabulary.wordlists import count_words
 
@@ -65,8 +67,7 @@ def main() -> None:
 def features(vocabulary: Vocabulary) -> torch.Tensor:
     """What is known of each token without any text: (tokens, features), standardised."""
     pieces, segmenter = vocabulary.pieces, vocabulary.segmenter
-    spelled: dict[str, int] = vocabulary.document["model"]["vocab"]
-    tokens = sorted(spelled, key=spelled.__getitem__)
+    tokens = bpe.tokens(vocabulary.document)
     bare = [token.lstrip("▁") for token in tokens]
     columns = [
         np.log(count_words(words_of(tag), segmenter, pieces.probability, spaced=True) + 1e-10)
@@ -87,10 +88,8 @@ def features(vocabulary: Vocabulary) -> torch.Tensor:
 
 def counts(vocabulary: Vocabulary, texts: list[str]) -> Values:
     """How often each token occurs in `texts`."""
-    found = np.zeros(len(vocabulary.pieces))
-    for ids in vocabulary.segmenter.ids(texts):
-        np.add.at(found, ids, 1)
-    return found
+    rows = token_rows(list(vocabulary.segmenter.ids(texts)))
+    return rows.spread(np.ones(len(texts)), len(vocabulary.pieces))
 
 
 def fit(known: torch.Tensor, seen: Values, free: npt.NDArray[np.bool_]) -> Values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, zip_longest
 
@@ -13,8 +13,9 @@ from ringkas import texts
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import TextError
 from ringkas.quantize.schemes import ROLES, Role
+from ringkas.runtimes.batching import batches
 from ringkas.runtimes.reference import Reference
-from ringkas.tokens import TextTokenizer
+from ringkas.tokens import TextTokenizer, pad
 
 # Of one forward pass: enough that adding its products costs little beside making them.
 _BATCH_TOKENS = 1024
@@ -85,7 +86,7 @@ def first_tokens(rows: Iterable[Sequence[int]], most: int) -> list[Sequence[int]
 
 
 def collect(
-    reference: Reference, wanted: Sequence[Group], rows: Iterable[Sequence[int]]
+    reference: Reference, wanted: Sequence[Group], rows: Sequence[Sequence[int]]
 ) -> dict[Group, Inputs]:
     """Runs the texts in batches of similar length and gathers each group's input; no padding is counted."""
     modules = dict(reference.encoder.named_modules())
@@ -98,27 +99,16 @@ def collect(
     handles = [modules[group.names[0]].register_forward_pre_hook(adder(gathered[group])) for group in wanted]
     try:
         with torch.no_grad():
-            for batch in _batches(rows):
-                ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in batch], batch_first=True)
-                lengths = torch.tensor([len(row) for row in batch])
-                real = torch.arange(ids.shape[1]) < lengths[:, None]
-                reference(ids, real.long())
+            for positions in batches([len(row) for row in rows], _BATCH_TOKENS):
+                # Any id pads: what it gives is masked, and left out.
+                batch = pad([rows[position] for position in positions], pad_id=0)
+                mask = torch.from_numpy(batch.attention_mask)
+                real = mask.bool()
+                reference(torch.from_numpy(batch.input_ids), mask)
     finally:
         for handle in handles:
             handle.remove()
     return {group: one.result() for group, one in gathered.items()}
-
-
-def _batches(rows: Iterable[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    """The rows by length, so many at a time that they come to `_BATCH_TOKENS` with their padding."""
-    batch: list[Sequence[int]] = []
-    for row in sorted(rows, key=len):
-        if batch and (len(batch) + 1) * len(row) > _BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 class _Gathered:

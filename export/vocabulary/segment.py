@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer, normalizers
 
+from ringkas.export.vocabulary.kinds import kind_of
+
 Item = TypeVar("Item")
 
 # Encodings hold far more than ids: this many texts at a time keep them small.
@@ -26,6 +28,7 @@ class Segmenter:
     """A tokenizer without truncation or padding; `lower_case` lowers texts first, as the encoder does."""
 
     def __init__(self, document: Mapping[str, Any], *, lower_case: bool = False) -> None:
+        self._document = document
         self._tokenizer = Tokenizer.from_str(json.dumps(document, ensure_ascii=False))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -47,9 +50,9 @@ class Segmenter:
     @cached_property
     def begins_word(self) -> npt.NDArray[np.bool_]:
         """By token id, whether it spells a space first; all false for a tokenizer that spells none."""
-        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
-        found = np.zeros(max(vocabulary.values()) + 1, dtype=np.bool_)
-        found[[id for token, id in vocabulary.items() if token.startswith(_SPACE_MARKS)]] = True
+        tokens = kind_of(self._document).tokens(self._document)
+        found = np.zeros(self._tokenizer.get_vocab_size(), dtype=np.bool_)
+        found[: len(tokens)] = [token.startswith(_SPACE_MARKS) for token in tokens]
         return found
 
     def token_id(self, token: str) -> int | None:

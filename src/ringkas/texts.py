@@ -7,8 +7,8 @@ belongs to no language (emoji, digits, mixed scripts, decomposed accents, URLs, 
 
 from __future__ import annotations
 
-import hashlib
 import json
+import zlib
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
@@ -111,7 +111,7 @@ def split_corpus(texts: Iterable[str]) -> dict[str, list[str]]:
     """
     parts: dict[str, list[str]] = {"select": [], "calibrate": [], "held_out": []}
     for text in texts:
-        percent = int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()) % 100
+        percent = zlib.crc32(text.encode("utf-8")) % 100
         if percent < SELECT_PERCENT:
             parts["select"].append(text)
         elif percent < SELECT_PERCENT + CALIBRATE_PERCENT:

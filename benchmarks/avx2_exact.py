@@ -25,6 +25,7 @@ import numpy as np
 
 CPU = "Haswell"
 TWIN = "twin: weights of full range"
+PRODUCTS = ("MatMulIntegerToFloat", "QAttention")
 
 
 def main() -> None:
@@ -71,7 +72,9 @@ def weights_of(artifacts: list[Path]) -> dict[str, Any]:
     for path in artifacts:
         graph = onnx.load(path / "onnx" / "model.onnx").graph
         tensors = {one.name: one for one in graph.initializer}
-        names = [node.input[1] for node in graph.node if node.op_type == "MatMulIntegerToFloat"]
+        joined = {node.output[0]: list(node.input) for node in graph.node if node.op_type == "Concat"}
+        used = [node.input[1] for node in graph.node if node.op_type in PRODUCTS]
+        names = [part for name in used for part in joined.get(name, [name])]
         for name in names[::5]:
             if name in tensors:
                 weight = numpy_helper.to_array(tensors[name])

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ringkas.export.onnx_folding import add_initializer
+
 if TYPE_CHECKING:
     import onnx_ir
 
@@ -53,9 +55,9 @@ def _expand(
     graph, name = model.graph, str(value.name)
     inputs, outputs = levels.shape
     blocks = len(multipliers)
-    kept = _initializer(graph, _int4(levels.reshape(blocks, -1, outputs), f"{name}.levels"))
-    factors = _initializer(graph, onnx_ir.tensor(multipliers[:, None, :], name=f"{name}.multipliers"))
-    shape = _initializer(graph, onnx_ir.tensor(np.array([inputs, outputs]), name=f"{name}.shape"))
+    kept = add_initializer(graph, _int4(levels.reshape(blocks, -1, outputs), f"{name}.levels"))
+    factors = add_initializer(graph, onnx_ir.tensor(multipliers[:, None, :], name=f"{name}.multipliers"))
+    shape = add_initializer(graph, onnx_ir.tensor(np.array([inputs, outputs]), name=f"{name}.shape"))
     real, integer = onnx_ir.DataType.FLOAT, onnx_ir.DataType.INT8
     wide = onnx_ir.node("Cast", [kept], {"to": real})
     scaled = onnx_ir.node("Cast", [factors], {"to": real})
@@ -67,19 +69,6 @@ def _expand(
     graph.insert_before(graph[0], [wide, scaled, product, flat, cast])
     value.replace_all_uses_with(cast.outputs[0])
     del graph.initializers[name]
-
-
-def _initializer(graph: onnx_ir.Graph, tensor: onnx_ir.TensorProtocol) -> onnx_ir.Value:
-    import onnx_ir
-
-    value = onnx_ir.Value(
-        name=tensor.name,
-        shape=onnx_ir.Shape(tensor.numpy().shape),
-        type=onnx_ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    graph.register_initializer(value)
-    return value
 
 
 def _int4(levels: npt.NDArray[np.int8], name: str) -> onnx_ir.TensorProtocol:

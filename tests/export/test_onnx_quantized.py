@@ -27,7 +27,9 @@ PROMISED = {"onnx-int8": (0.997, 0.999), "onnx-int4": (0.979, 0.9905)}
 SCALE_ERRORS = {"onnx-int8": 0.01, "onnx-int4": 0.05}
 MOST_BITS = {"onnx-int8": 8.2, "onnx-int4": 5.0}
 # The operators that need more than the ONNX standard: ONNX Runtime for the web has these.
-CONTRIBUTED = {"MatMulIntegerToFloat", "MultiHeadAttention", "GatherBlockQuantized"}
+CONTRIBUTED = {"MatMulIntegerToFloat", "QAttention", "GatherBlockQuantized"}
+# Where the operators that multiply have the weight's scale and the input's zero point.
+PLACES = {"MatMulIntegerToFloat": (3, 4), "QAttention": (4, 6)}
 Array = npt.NDArray[Any]
 
 
@@ -46,14 +48,25 @@ class Graph:
     model: onnx.ModelProto
 
     def products(self) -> list[onnx.NodeProto]:
-        return [node for node in self.model.graph.node if node.op_type == "MatMulIntegerToFloat"]
+        return [node for node in self.model.graph.node if node.op_type in PLACES]
 
     def tensor(self, name: str) -> Array:
         return numpy_helper.to_array(self._initializer(name))
 
     def weight(self, node: onnx.NodeProto) -> npt.NDArray[np.int32]:
         """The (in, out) integers that the product multiplies with."""
-        name = node.input[1]
+        return self._integers(node.input[1])
+
+    def scale(self, node: onnx.NodeProto) -> Array:
+        return self.tensor(node.input[PLACES[node.op_type][0]])
+
+    def zero_point(self, node: onnx.NodeProto) -> Array:
+        return self.tensor(node.input[PLACES[node.op_type][1]])
+
+    def _integers(self, name: str) -> npt.NDArray[np.int32]:
+        joined = [node for node in self.model.graph.node if name in node.output and node.op_type == "Concat"]
+        if joined:
+            return np.hstack([self._integers(part) for part in joined[0].input])
         if not name.endswith(".expanded.4"):
             return self.tensor(name).astype(np.int32)
         name = name.removesuffix(".expanded.4")
@@ -75,15 +88,19 @@ def graph(dist: Path) -> Callable[[str], Graph]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_attention_s_heads_are_not_split_and_joined(graph: Callable[[str], Graph], target: str) -> None:
+def test_a_layer_is_as_few_steps_as_can_be(graph: Callable[[str], Graph], target: str) -> None:
+    """Queries, keys, values and heads in one; no shift of its own; the attention's bias in its product."""
     nodes = graph(target).model.graph.node
-    makers = {name: node.op_type for node in nodes for name in node.output}
-    attention = [node for node in nodes if node.op_type == "MultiHeadAttention"]
-    assert len(attention) == 6
-    for node in attention:
-        assert [makers[name] for name in node.input[:3]] == ["MatMulIntegerToFloat"] * 3
-        users = [one.op_type for one in nodes if node.output[0] in one.input]
-        assert users == ["QuantizeLinear"]
+    users = {
+        name: [node.op_type for node in nodes if name in node.input] for node in nodes for name in node.output
+    }
+    steps = [node.op_type for node in nodes]
+    assert steps.count("QAttention") == 6
+    assert steps.count("MatMulIntegerToFloat") == 18
+    assert steps.count("MultiHeadAttention") == 0
+    assert all(users[node.output[0]] == ["QuantizeLinear"] for node in nodes if node.op_type == "QAttention")
+    norms = [node.output[0] for node in nodes if node.op_type == "LayerNormalization"]
+    assert [sorted(users[norm]) for norm in norms[:-1]] == [["Mul", "Sum"]] * 12
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -109,7 +126,7 @@ def test_a_vector_does_not_depend_on_its_batch(target: str, dist: Path) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_no_product_can_saturate(target: str, graph: Callable[[str], Graph]) -> None:
     loaded = graph(target)
-    assert len(loaded.products()) == 36
+    assert len(loaded.products()) == 24
     for node in loaded.products():
         assert worst_pair(loaded.weight(node)) <= 128, node.input[1]
 
@@ -171,7 +188,7 @@ def weight_errors(loaded: Graph) -> list[float]:
         name = node.input[1].removeprefix("encoder.").split(".weight")[0] + ".weight"
         if ".output.dense" in name:
             exact = checkpoint[name].T
-            stored = loaded.weight(node) * loaded.tensor(node.input[3])
+            stored = loaded.weight(node) * loaded.scale(node)
             # A scale off by some share is an error along the weight itself, which rounding's is not.
             found.append(abs(float((stored * exact).sum() / (exact * exact).sum()) - 1))
     return found
@@ -197,7 +214,7 @@ def zero_points_agree(loaded: Graph) -> bool:
         node.output[0]: node for node in loaded.model.graph.node if node.op_type == "QuantizeLinear"
     }
     return all(
-        (loaded.tensor(node.input[4]) == loaded.tensor(quantizers[node.input[0]].input[2])).all()
+        (loaded.zero_point(node) == loaded.tensor(quantizers[node.input[0]].input[2])).all()
         for node in loaded.products()
     )
 
@@ -207,13 +224,12 @@ def test_zero_points_agree(target: str, graph: Callable[[str], Graph]) -> None:
     assert zero_points_agree(graph(target))
 
 
-def test_a_zero_point_off_by_one_is_seen(graph: Callable[[str], Graph]) -> None:
+@pytest.mark.parametrize("kind", list(PLACES))
+def test_a_zero_point_off_by_one_is_seen(kind: str, graph: Callable[[str], Graph]) -> None:
     loaded = graph("onnx-int8")
-    for node in loaded.model.graph.node:
-        if node.op_type == "MatMulIntegerToFloat":
-            off = numpy_helper.from_array(loaded.tensor(node.input[4]) + np.uint8(1), "off_by_one")
-            node.input[4] = "off_by_one"
-            break
+    node = next(node for node in loaded.products() if node.op_type == kind)
+    off = numpy_helper.from_array(loaded.zero_point(node) + np.uint8(1), "off_by_one")
+    node.input[PLACES[kind][1]] = "off_by_one"
     loaded.model.graph.initializer.append(off)
     assert not zero_points_agree(loaded)
 
@@ -223,7 +239,7 @@ def test_graph_is_small_shared_and_portable(target: str, dist: Path, graph: Call
     model = graph(target).model
     nodes = model.graph.node
     assert {node.op_type for node in nodes if node.domain} <= CONTRIBUTED
-    # Queries, keys and values share one quantised input: four inputs a layer for six products.
+    # One input for each product.
     assert sum(node.op_type == "QuantizeLinear" for node in nodes) == 24
     assert not any(one.data_type == onnx.TensorProto.FLOAT and len(one.dims) > 1 and one.dims[-1] > 1
                    for one in model.graph.initializer)  # fmt: skip

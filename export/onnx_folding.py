@@ -148,9 +148,10 @@ def _change_bias(graph: onnx_ir.Graph, node: onnx_ir.Node, at: int, change: npt.
 def _fuse(graph: onnx_ir.Graph, attention: onnx_ir.Node, layers: Sequence[onnx_ir.Node]) -> None:
     import onnx_ir
 
+    if any(layer.op_type != "MatMulIntegerToFloat" for layer in layers):  # one that was left in float
+        return
     inputs = {tuple(layer.inputs[at] for at in (_LEVELS, _INPUT_SCALE, _ZERO_POINT)) for layer in layers}
-    integer = [layer.op_type == "MatMulIntegerToFloat" for layer in layers]
-    if len(inputs) != 1 or not all(integer):  # a layer that was left in float
+    if len(inputs) != 1:
         return
     ((levels, input_scale, zero_point),) = inputs
     weight, weight_scale, bias = (

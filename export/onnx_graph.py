@@ -100,11 +100,50 @@ def trace(checkpoint: Checkpoint, reference: Reference, opset: int = OPSET) -> o
             dynamic_shapes={"input_ids": shape, "attention_mask": shape},
             opset_version=opset,
             dynamo=True,
+            optimize=False,
             verbose=False,
         )
     assert program is not None  # dynamo=True always returns one
     model: onnx_ir.Model = program.model
+    _simplify(model)
     return model
+
+
+def _simplify(model: onnx_ir.Model) -> None:
+    """What the exporter's own optimiser does to an encoder, without its rules for convolutions and the like.
+
+    To try all of them takes as long as the rest of a trace.
+    """
+    from onnx_ir.passes import common
+    from onnxscript.optimizer import fold_constants_ir
+    from onnxscript.rewriter import rewrite
+    from onnxscript.rewriter.rules import common as rules
+
+    fold_constants_ir(model)
+    rewrite(
+        model,
+        [
+            rules.add_0_rule,
+            rules.sub_0_rule,
+            rules.mul_by_1_rule,
+            rules.div_by_1_rule,
+            rules.collapse_slice_rule,
+            rules.materialize_reshape_shape_rule,
+            rules.no_op_cast_rule,
+            rules.no_op_expand_rule,
+            rules.reshape_reshape_rule,
+            rules.squeeze_reshape_1d_rule,
+            rules.transpose_transpose_rule,
+        ],
+    )
+    for step in (
+        common.IdentityEliminationPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+    ):
+        step(model)
 
 
 def _strip(model: onnx_ir.Model) -> None:

@@ -29,8 +29,6 @@ _TOP_MULTIPLIERS = (8, 10, 12, 14, 15)
 _CLIPS = (0.7, 0.8, 0.9, 1.0, 1.1)
 # Input channels that are worked on together: few enough for a core's cache.
 _PANEL = 64
-# The most input channels that a stretch is judged by; of more, pairs at even distances stand for all.
-_JUDGES = 512
 
 
 @dataclass(frozen=True)
@@ -129,9 +127,6 @@ def _channel_scale(weight: Tensor, importance: Tensor) -> Tensor:
     """Of the stretches of the range, each channel's best, with pairs too large for their limit clipped."""
     widest = weight.abs().amax(1).clamp(min=1e-12)
     errors = torch.zeros(len(_STRETCHES), len(weight))
-    every = -(-weight.shape[1] // _JUDGES)
-    weight = weight.unflatten(1, (-1, 2))[:, ::every].flatten(1)
-    importance = importance.unflatten(0, (-1, 2))[::every].flatten()
     for columns, weights in zip(torch.split(weight, _PANEL, 1), torch.split(importance, _PANEL), strict=True):
         pairs = (columns / widest[:, None]).T.reshape(-1, 2, len(weight))
         shares, same_sign = pairs.abs(), pairs.prod(1) > 0
@@ -253,6 +248,7 @@ def _upper_root(moment: Tensor) -> Tensor:
     In single precision, which the damping allows; in double where it does not.
     """
     backwards = moment.flip(0, 1)
+    root: Tensor
     root, failed = torch.linalg.cholesky_ex(backwards)
     if failed:
         root = torch.linalg.cholesky(backwards.double()).float()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from msgspec.structs import replace
 from onnx import numpy_helper
 
 from ringkas import build_all, load, load_reference_encoder, open_checkpoint, texts
@@ -101,6 +102,27 @@ def test_a_layer_is_as_few_steps_as_can_be(graph: Callable[[str], Graph], target
     assert all(users[node.output[0]] == ["QuantizeLinear"] for node in nodes if node.op_type == "QAttention")
     norms = [node.output[0] for node in nodes if node.op_type == "LayerNormalization"]
     assert [sorted(users[norm]) for norm in norms[:-1]] == [["Mul", "Sum"]] * 12
+
+
+def test_attention_with_a_layer_in_float_is_not_fused(tmp_path: Path, sib200: Any) -> None:
+    floating = ("encoder.layer.0.attention.self.key", "encoder.layer.1.output.dense")
+    scheme = replace(SCHEMES["onnx-int8"], floating=floating)
+    file, _ = write_quantized(open_checkpoint("demo"), scheme, tmp_path)
+    steps = [node.op_type for node in onnx.load(tmp_path / file).graph.node]
+    assert (steps.count("QAttention"), steps.count("MultiHeadAttention")) == (5, 1)
+    with load_reference_encoder("demo") as reference:
+        expected = reference.encode(sib200("en")[:50])
+        ids = reference.tokenizer.encode(sib200("en")[:50])
+    assert cosine(expected, vectors(tmp_path / file, ids)).min() > 0.998
+
+
+def vectors(graph: Path, ids: Sequence[Sequence[int]]) -> Array:
+    """The graph's vectors, a text at a time."""
+    session = open_session(graph, 2)
+    feeds = [
+        {"input_ids": np.array([row]), "attention_mask": np.ones((1, len(row)), np.int64)} for row in ids
+    ]
+    return np.vstack([session.run(["sentence_embedding"], feed)[0] for feed in feeds])
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -285,11 +307,7 @@ def test_every_family_builds_and_holds(
     with load_reference_encoder(checkpoint) as reference:
         expected = reference.encode(sample)
         ids = reference.tokenizer.encode(sample)
-    session = open_session(tmp_path / model_file, 2)
-    feeds = [
-        {"input_ids": np.array([row]), "attention_mask": np.ones((1, len(row)), np.int64)} for row in ids
-    ]
-    found = np.vstack([session.run(["sentence_embedding"], feed)[0] for feed in feeds])
+    found = vectors(tmp_path / model_file, ids)
     # Random weights are not as kind to 4 bits as trained ones.
     assert cosine(expected, found).min() > {"onnx-int8": 0.998, "onnx-int4": 0.95}[target]
 

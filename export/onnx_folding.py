@@ -5,6 +5,7 @@ Times are of the demo checkpoint in 8 bits on two cores without VNNI, interleave
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -83,9 +84,12 @@ def fuse_attention(model: onnx_ir.Model) -> None:
     from onnx_ir.passes import common
 
     for node in list(model.graph):
-        if node.op_type == "MultiHeadAttention":
-            layers = [None if value is None else value.producer() for value in node.inputs[:3]]
-            _fuse(model.graph, node, [layer for layer in layers if layer is not None])
+        if node.op_type != "MultiHeadAttention":
+            continue
+        makers = [None if value is None else value.producer() for value in node.inputs[:3]]
+        layers = [maker for maker in makers if maker and maker.op_type == "MatMulIntegerToFloat"]
+        if len(layers) == 3:  # none was left in float
+            _fuse(model.graph, node, layers)
     common.RemoveUnusedNodesPass()(model)
 
 
@@ -148,10 +152,14 @@ def _change_bias(graph: onnx_ir.Graph, node: onnx_ir.Node, at: int, change: npt.
 def _fuse(graph: onnx_ir.Graph, attention: onnx_ir.Node, layers: Sequence[onnx_ir.Node]) -> None:
     import onnx_ir
 
-    if any(layer.op_type != "MatMulIntegerToFloat" for layer in layers):  # one that was left in float
-        return
     inputs = {tuple(layer.inputs[at] for at in (_LEVELS, _INPUT_SCALE, _ZERO_POINT)) for layer in layers}
-    if len(inputs) != 1:
+    heads = attention.attributes["num_heads"].as_int()
+    channels = _constant(layers[0].inputs[_WEIGHT_SCALE])
+    if len(inputs) != 1 or channels is None:
+        return
+    # QAttention has no attribute for the scale: it takes this one.
+    usual = (channels.size / heads) ** -0.5
+    if not math.isclose(attention.attributes["scale"].as_float(), usual, rel_tol=1e-5):
         return
     ((levels, input_scale, zero_point),) = inputs
     weight, weight_scale, bias = (
@@ -161,7 +169,7 @@ def _fuse(graph: onnx_ir.Graph, attention: onnx_ir.Node, layers: Sequence[onnx_i
     fused = onnx_ir.node(
         "QAttention",
         [levels, weight, bias, input_scale, weight_scale, attention.inputs[_VALID], zero_point],
-        {"num_heads": attention.attributes.get_int("num_heads")},
+        {"num_heads": heads},
         domain=attention.domain,
     )
     fused.outputs[0].name = f"{attention.outputs[0].name}.fused"

@@ -119,23 +119,23 @@ def _simplify(model: onnx_ir.Model) -> None:
     from onnxscript.rewriter import rewrite
     from onnxscript.rewriter.rules import common as rules
 
-    fold_constants_ir(model)
-    rewrite(
-        model,
-        [
-            rules.add_0_rule,
-            rules.sub_0_rule,
-            rules.mul_by_1_rule,
-            rules.div_by_1_rule,
-            rules.collapse_slice_rule,
-            rules.materialize_reshape_shape_rule,
-            rules.no_op_cast_rule,
-            rules.no_op_expand_rule,
-            rules.reshape_reshape_rule,
-            rules.squeeze_reshape_1d_rule,
-            rules.transpose_transpose_rule,
-        ],
-    )
+    simpler = [
+        rules.add_0_rule,
+        rules.sub_0_rule,
+        rules.mul_by_1_rule,
+        rules.div_by_1_rule,
+        rules.collapse_slice_rule,
+        rules.materialize_reshape_shape_rule,
+        rules.no_op_cast_rule,
+        rules.no_op_expand_rule,
+        rules.reshape_reshape_rule,
+        rules.squeeze_reshape_1d_rule,
+        rules.transpose_transpose_rule,
+        rules.unsqueeze_unsqueeze_rule,
+    ]
+    for _ in range(2):  # what one pass folds gives the other work
+        fold_constants_ir(model)
+        rewrite(model, simpler)
     for step in (
         common.IdentityEliminationPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),

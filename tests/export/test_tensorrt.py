@@ -32,9 +32,9 @@ KO_EN = "dragonkue-koen-e5-tiny"
 # What the demo checkpoint must reach on the probe set: cosine minimum, mean.
 REQUIRED = {"fp16": (0.9995, 0.9999), "bf16": (0.999, 0.9995), "fp8": (0.99, 0.996), "int8": (0.995, 0.998)}
 # The builder's network before fusion. A change is no error in itself: look at why, then write it down.
-LAYERS = {"fp16": 513, "bf16": 513, "fp8": 659, "int8": 719}
+LAYERS = {"fp16": 516, "bf16": 516, "fp8": 662, "int8": 722}
 
-E5_SMALL_LAYERS = 945
+E5_SMALL_LAYERS = 948
 
 needs_no_gpu = pytest.mark.skipif(find_gpu("tensorrt") is not None, reason="is about machines without a GPU")
 

@@ -21,12 +21,12 @@ _LEVELS, _WEIGHT, _INPUT_SCALE, _WEIGHT_SCALE, _ZERO_POINT, _BIAS = 0, 1, 2, 3, 
 _VALID = 4
 
 
-def share_equal_nodes(model: onnx_ir.Model) -> None:
-    """Layers with the same input quantise it once: their nodes are equal, and equal nodes become one."""
+def share_equal_nodes(model: onnx_ir.Model, size_limit: int = 1024) -> None:
+    """Equal nodes become one, and equal constants of at most `size_limit` values."""
     from onnx_ir.passes import common
 
     for step in (
-        common.DeduplicateInitializersPass(size_limit=4096),
+        common.DeduplicateInitializersPass(size_limit),
         common.CommonSubexpressionEliminationPass(),
         common.RemoveUnusedNodesPass(),
     ):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ringkas.checkpoint import Checkpoint
+from ringkas.export.onnx_folding import share_equal_nodes
 from ringkas.runtimes.ort import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT
 
 if TYPE_CHECKING:
@@ -136,14 +137,9 @@ def _simplify(model: onnx_ir.Model) -> None:
     for _ in range(2):  # what one pass folds gives the other work
         fold_constants_ir(model)
         rewrite(model, simpler)
-    for step in (
-        common.IdentityEliminationPass(),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.DeduplicateInitializersPass(),
-        common.CommonSubexpressionEliminationPass(),
-        common.RemoveUnusedNodesPass(),
-    ):
-        step(model)
+    common.IdentityEliminationPass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    share_equal_nodes(model)
 
 
 def _strip(model: onnx_ir.Model) -> None:

@@ -46,7 +46,8 @@ def write_twin(
 
     with multi_head(quantized.reference, checkpoint.family.name):
         model = onnx_graph.trace(checkpoint, quantized.reference, OPSET)
-    onnx_folding.share_equal_nodes(model)
+    # Layers with the same input quantise it once: by equal shifts and factors, as wide as the encoder.
+    onnx_folding.share_equal_nodes(model, size_limit=4096)
     onnx_folding.fold_shifts(model)
     onnx_folding.sum_residuals(model)
     onnx_folding.drop_head_splits(model)

@@ -118,3 +118,16 @@ def test_channels_of_zeros_and_unseen_inputs_stay_finite(bits: str) -> None:
     rounded = rounded_both_ways(weight, moment)[bits]
     assert torch.isfinite(rounded.weights()).all()
     assert (rounded.weights()[2] == 0).all()
+
+
+def test_a_moment_too_singular_for_single_precision_is_rounded_in_double() -> None:
+    inputs = torch.randn(8, 256, generator=torch.Generator().manual_seed(0))
+    moment = inputs.T @ inputs / len(inputs)
+    damped = moment + 1e-6 * moment.diagonal().mean() * torch.eye(256)
+    assert torch.linalg.cholesky_ex(damped.flip(0, 1)).info > 0
+    weight = torch.randn(48, 256, generator=torch.Generator().manual_seed(1))
+    rounded = round8(weight, moment, damping=1e-6)
+    assert torch.isfinite(rounded.weights()).all()
+    # With so few inputs, what compensation cannot repay is nearly nothing.
+    nearest = torch.round(weight / rounded.scale[:, None]) * rounded.scale[:, None]
+    assert ((rounded.weights() - weight) @ inputs.T).norm() < 0.5 * ((nearest - weight) @ inputs.T).norm()

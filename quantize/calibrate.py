@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, zip_longest
 
 import torch
@@ -32,13 +32,21 @@ class Group:
 
 @dataclass(frozen=True)
 class Inputs:
-    """One group's input over all tokens seen: per channel, and the covariance between channels."""
+    """One group's input over all tokens seen: per channel, and the covariance between channels.
+
+    `covariance` is (in, in), or (in,), the variance of each channel, where it is not wanted.
+    """
 
     low: Tensor
     high: Tensor
     mean: Tensor
     covariance: Tensor
     tokens: int
+
+    def without_covariance(self) -> Inputs:
+        """The same with the variances alone."""
+        square = self.covariance.dim() == 2
+        return replace(self, covariance=self.covariance.diagonal().clone()) if square else self
 
 
 def groups(encoder: nn.Module, family: str) -> list[Group]:
@@ -86,11 +94,17 @@ def first_tokens(rows: Iterable[Sequence[int]], most: int) -> list[Sequence[int]
 
 
 def collect(
-    reference: Reference, wanted: Sequence[Group], rows: Sequence[Sequence[int]]
+    reference: Reference,
+    wanted: Sequence[Group],
+    rows: Sequence[Sequence[int]],
+    covariance_width: int | None = None,
 ) -> dict[Group, Inputs]:
-    """Runs the texts in batches of similar length and gathers each group's input; no padding is counted."""
+    """Runs the texts in batches of similar length and gathers each group's input; no padding is counted.
+
+    Of inputs wider than `covariance_width` only the variances are gathered.
+    """
     modules = dict(reference.encoder.named_modules())
-    gathered: dict[Group, _Gathered] = {group: _Gathered() for group in wanted}
+    gathered: dict[Group, _Gathered] = {group: _Gathered(covariance_width) for group in wanted}
     real = torch.empty(0)
 
     def adder(one: _Gathered) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -112,26 +126,34 @@ def collect(
 
 
 class _Gathered:
-    def __init__(self) -> None:
+    def __init__(self, covariance_width: int | None = None) -> None:
+        self.covariance_width = covariance_width
         self.low = self.high = self.total = self.products = torch.zeros(())
         self.tokens = 0
 
     def add(self, values: Tensor) -> None:
+        width = values.shape[1]
+        alone = self.covariance_width is not None and width > self.covariance_width
         if self.tokens == 0:
-            width = values.shape[1]
             self.low, self.high = values.amin(0), values.amax(0)
-            self.products = torch.zeros(width, width)
+            self.products = torch.zeros(width) if alone else torch.zeros(width, width)
         self.low = torch.minimum(self.low, values.amin(0))
         self.high = torch.maximum(self.high, values.amax(0))
         self.total = self.total + values.sum(0)
-        for start in range(0, values.shape[1], _PANEL):  # what lies below the diagonal is its mirror
-            panel = slice(start, start + _PANEL)
-            self.products[panel, start:].addmm_(values[:, panel].T, values[:, start:])
+        if alone:
+            self.products += values.square().sum(0)
+        else:
+            for start in range(0, width, _PANEL):  # what lies below the diagonal is its mirror
+                panel = slice(start, start + _PANEL)
+                self.products[panel, start:].addmm_(values[:, panel].T, values[:, start:])
         self.tokens += len(values)
 
     def result(self) -> Inputs:
         """The statistics; the products become the covariance in place, since they are the largest of all."""
         mean = self.total / self.tokens
-        below = self.products.triu(1).T
-        covariance = self.products.triu_().add_(below).div_(self.tokens).addr_(mean, mean, alpha=-1)
+        if self.products.dim() == 1:
+            covariance = self.products.div_(self.tokens).addcmul_(mean, mean, value=-1).clamp_(min=0)
+        else:
+            below = self.products.triu(1).T
+            covariance = self.products.triu_().add_(below).div_(self.tokens).addr_(mean, mean, alpha=-1)
         return Inputs(self.low, self.high, mean, covariance, self.tokens)

@@ -63,19 +63,22 @@ class Quantizer:
     Args:
         checkpoint: whose weights are run in float32.
         rows: the token ids that ranges, rounding and sensitivities are taken from.
+        covariance_width: of all the schemes that twins are to be made of; None where one sets no limit.
 
     Raises:
         CheckpointError: the weights cannot be loaded.
     """
 
-    def __init__(self, checkpoint: Checkpoint, rows: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, rows: Sequence[Sequence[int]], covariance_width: int | None = None
+    ) -> None:
         self.reference = load_reference(checkpoint, attention="eager")
         self.reference.requires_grad_(False)
         self.rows = rows
         self._encoder = self.reference.encoder
         self._lowest = _lowest(checkpoint)
         self._groups = groups(self._encoder, checkpoint.family.name)
-        self._inputs = collect(self.reference, self._groups, rows)
+        self._inputs = collect(self.reference, self._groups, rows, covariance_width)
         self._weights = sum(parameter.numel() for parameter in self._encoder.parameters())
         self._made: dict[tuple[object, ...], _Layer] = {}
 
@@ -149,7 +152,7 @@ class Quantizer:
                     continue
                 bits = 8 if name in wide else scheme.bits
                 key = (name, bits, scheme.block if bits == 4 else 0, scheme.smoothing, scheme.margin,
-                       scheme.damping, scheme.handling(group.role))  # fmt: skip
+                       scheme.damping, scheme.covariance_width, scheme.handling(group.role))  # fmt: skip
                 if key not in self._made:
                     prepared = prepared or _prepare(self._encoder, group, self._inputs[group], scheme)
                     self._made[key] = _layer(prepared, name, bits, scheme, self._lowest)
@@ -173,7 +176,7 @@ def quantize(checkpoint: Checkpoint, scheme: OnnxScheme) -> AbstractContextManag
         TargetError: the scheme names a layer that is not there.
     """
     rows = token_ids(checkpoint, scheme.calibration_tokens)
-    return Quantizer(checkpoint, rows).twin(scheme, last=True)
+    return Quantizer(checkpoint, rows, scheme.covariance_width).twin(scheme, last=True)
 
 
 def _check_width(name: str, width: int, unit: int, target: str) -> None:
@@ -204,6 +207,8 @@ def _prepare(encoder: nn.Module, group: Group, inputs: Inputs, scheme: OnnxSchem
         name: torch.zeros(len(weights[name])) if layer.bias is None else layer.bias.detach()
         for name, layer in layers.items()
     }
+    if scheme.covariance_width is not None and len(inputs.mean) > scheme.covariance_width:
+        inputs = inputs.without_covariance()
     handling = scheme.handling(group.role)
     if handling is Handling.ROW:
         return _Prepared(group, None, inputs, weights, biases)

@@ -87,9 +87,14 @@ def round8(weight: Tensor, moment: Tensor, damping: float) -> Rounded:
 
     Args:
         weight: float (out, in), `in` even.
-        moment: (in, in), the second moment, or covariance, of the layer's input.
+        moment: (in, in), the second moment, or covariance, of the layer's input; or (in,), its diagonal: then
+            each weight goes to the level nearest to it, as far as its neighbour leaves room.
         damping: the share of the moment's mean diagonal that is added to it.
     """
+    if moment.dim() == 1:
+        scale = _channel_scale(weight, moment)
+        nearest = torch.round(weight / scale[:, None]).clamp(-_LIMIT, _LIMIT)
+        return Rounded(_within_pairs(nearest, torch.full_like(nearest, PAIR_LIMIT)).to(torch.int8), scale)
     scale = _channel_scale(weight, moment.diagonal())
     grid = Grid(scale, torch.ones(len(weight), 1), weight.shape[1], -_LIMIT, _LIMIT)
     levels = _gptq(weight, _damped(moment, damping), grid)
@@ -124,20 +129,20 @@ def _within_pairs(levels: Tensor, limit: Tensor) -> Tensor:
 
 
 def _channel_scale(weight: Tensor, importance: Tensor) -> Tensor:
-    """Of the stretches of the range, each channel's best, with pairs too large for their limit clipped."""
+    """Of the stretches of the range, each channel's best.
+
+    A weight loses a twelfth of its step squared by rounding, on average over a channel's many; a pair that
+    is too large for its limit loses the excess, half of it from each.
+    """
     widest = weight.abs().amax(1).clamp(min=1e-12)
-    errors = torch.zeros(len(_STRETCHES), len(weight))
-    for columns, weights in zip(torch.split(weight, _PANEL, 1), torch.split(importance, _PANEL), strict=True):
-        pairs = (columns / widest[:, None]).T.reshape(-1, 2, len(weight))
-        shares, same_sign = pairs.abs(), pairs.prod(1) > 0
-        for index, stretch in enumerate(_STRETCHES):
-            exact = shares * (_LIMIT / stretch)
-            levels = torch.round(exact)
-            excess = (levels.sum(1) - PAIR_LIMIT).clamp_(min=0).mul_(same_sign)
-            half = torch.ceil(excess / 2)
-            lost = levels.sub_(exact).sub_(torch.stack([half, excess - half], dim=1)).square_()
-            errors[index] += stretch**2 * (weights @ lost.flatten(0, 1))
-    return widest / _LIMIT * torch.tensor(_STRETCHES)[errors.argmin(0)]
+    first, second = (weight * (_LIMIT / widest[:, None])).reshape(len(weight), -1, 2).unbind(2)
+    sums = (first.abs() + second.abs()) * (first * second > 0)
+    by_rounding, by_clipping = importance.sum() / 12, importance.reshape(-1, 2).sum(1) / 4
+    errors = [
+        stretch**2 * (by_rounding + (sums / stretch - PAIR_LIMIT).clamp_(min=0).square_() @ by_clipping)
+        for stretch in _STRETCHES
+    ]
+    return widest / _LIMIT * torch.tensor(_STRETCHES)[torch.stack(errors).argmin(0)]
 
 
 def _block_grid(weight: Tensor, importance: Tensor, block: int) -> Grid:

@@ -48,10 +48,11 @@ def plain(inputs: Inputs, margin: float) -> Affine:
 def transformed(inputs: Inputs, affine: Affine) -> Inputs:
     """The statistics of the input after shift and factor."""
     shift, factor = affine.shift, affine.factor
+    square = inputs.covariance.dim() == 2
     return Inputs(
         (inputs.low - shift) * factor,
         (inputs.high - shift) * factor,
         (inputs.mean - shift) * factor,
-        inputs.covariance * torch.outer(factor, factor),
+        inputs.covariance * (torch.outer(factor, factor) if square else factor.square()),
         inputs.tokens,
     )

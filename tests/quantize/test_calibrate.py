@@ -13,10 +13,11 @@ from ringkas.quantize.calibrate import Inputs, collect, groups, token_ids
 from ringkas.runtimes.reference import load_reference
 
 
-def gathered(rows: Sequence[Sequence[int]]) -> list[Inputs]:
+def gathered(rows: Sequence[Sequence[int]], covariance_width: int | None = None) -> list[Inputs]:
     checkpoint = open_checkpoint("demo")
     reference = load_reference(checkpoint, attention="eager")
-    return list(collect(reference, groups(reference.encoder, checkpoint.family.name)[:8], rows).values())
+    wanted = groups(reference.encoder, checkpoint.family.name)[:8]
+    return list(collect(reference, wanted, rows, covariance_width).values())
 
 
 def test_padding_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +40,15 @@ def test_the_covariance_is_that_of_the_inputs() -> None:
     torch.testing.assert_close(
         one.result().covariance, torch.cov(values.T, correction=0), rtol=1e-3, atol=1e-4
     )
+
+
+def test_of_wide_inputs_only_the_variances_are_gathered() -> None:
+    rows = token_ids(open_checkpoint("demo"), 700)
+    whole, limited = gathered(rows), gathered(rows, covariance_width=384)
+    widths = [len(one.mean) for one in whole]
+    assert [one.covariance.dim() for one in limited] == [2 if width <= 384 else 1 for width in widths]
+    assert set(widths) == {384, 1536}
+    for one, other in zip(whole, limited, strict=True):
+        expected = one if other.covariance.dim() == 2 else one.without_covariance()
+        for field in ("low", "high", "mean", "covariance"):
+            torch.testing.assert_close(getattr(other, field), getattr(expected, field), rtol=1e-3, atol=1e-4)

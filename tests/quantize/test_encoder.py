@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace as with_
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from ringkas.errors import CheckpointError, TargetError
 from ringkas.quantize.calibrate import first_tokens, token_ids
 from ringkas.quantize.encoder import Quantizer, quantize
 from ringkas.quantize.linear import QuantizedTable, RowLinear, StaticLinear
-from ringkas.quantize.schemes import SCHEMES, Handling
+from ringkas.quantize.schemes import SCHEMES, Handling, OnnxScheme
 
 INT8, INT4 = SCHEMES["onnx-int8"], replace(SCHEMES["onnx-int4"], bits_per_weight=None)
 FIRST = "encoder.layer.0"
@@ -112,6 +112,23 @@ def test_a_roles_activations_can_be_another_kind(quantizer: Quantizer) -> None:
         assert isinstance(layer, RowLinear)
         assert layer.lowest is None  # the bound of GELU's output does not hold here
         assert loss(vectors(quantizer), exact) < 0.001
+
+
+def test_a_wide_input_is_rounded_to_nearest(checkpoint: Checkpoint, quantizer: Quantizer) -> None:
+    scheme = replace(INT8, covariance_width=100)
+    narrow, wide = f"{FIRST}.intermediate.dense", f"{FIRST}.output.dense"
+
+    def integers(source: Quantizer, scheme: OnnxScheme) -> list[torch.Tensor]:
+        with source.twin(scheme):
+            layers = [source.reference.encoder.get_submodule(name) for name in (narrow, wide)]
+            return [cast(torch.Tensor, layer.weight) for layer in layers]
+
+    by_covariance, to_nearest = integers(quantizer, INT8), integers(quantizer, scheme)
+    assert torch.equal(by_covariance[0], to_nearest[0])
+    assert not torch.equal(by_covariance[1], to_nearest[1])
+    # What it never needed need not be gathered.
+    less = Quantizer(checkpoint, quantizer.rows, covariance_width=100)
+    assert all(map(torch.equal, integers(less, scheme), to_nearest))
 
 
 def test_a_layer_is_rounded_once_for_schemes_that_agree(quantizer: Quantizer) -> None:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from ringkas.quantize import rounding
 from ringkas.quantize.rounding import PAIR_LIMIT, Rounded, pair_sums, round4, round8
 
 DAMPING = 0.1
@@ -56,11 +57,12 @@ def worst_activations(weight: Integers) -> Integers:
 def rounded_both_ways(weight: torch.Tensor, moment: torch.Tensor) -> dict[str, Rounded]:
     return {
         "8 bits": round8(weight, moment, DAMPING),
+        "8 bits, to nearest": round8(weight, moment.diagonal(), DAMPING),
         "4 bits": round4(weight, moment, DAMPING, BLOCK),
     }
 
 
-@pytest.mark.parametrize("bits", ["8 bits", "4 bits"])
+@pytest.mark.parametrize("bits", ["8 bits", "8 bits, to nearest", "4 bits"])
 def test_no_product_saturates(bits: str, weight: torch.Tensor, moment: torch.Tensor) -> None:
     rounded = rounded_both_ways(weight, moment)[bits]
     assert int(pair_sums(rounded.integers).max()) <= PAIR_LIMIT
@@ -99,6 +101,32 @@ def output_error(weight: torch.Tensor, approximation: torch.Tensor, moment: torc
     return float(((error @ moment.double()) * error).sum())
 
 
+def test_to_nearest_is_to_nearest_but_for_pairs_that_saturate(
+    weight: torch.Tensor, moment: torch.Tensor
+) -> None:
+    rounded = rounded_both_ways(weight, moment)["8 bits, to nearest"]
+    nearest = torch.round(weight / rounded.scale[:, None]).clamp(-127, 127)
+    fits = (pair_sums(nearest.to(torch.int8)) <= PAIR_LIMIT).repeat_interleave(2, dim=1)
+    assert torch.equal(rounded.integers[fits], nearest[fits].to(torch.int8))
+    assert fits.float().mean() > 0.5
+    # Of a pair that does not fit, no more is taken than must be.
+    assert (pair_sums(rounded.integers)[~fits[:, ::2]] == PAIR_LIMIT).all()
+
+
+def test_a_channel_gets_the_scale_that_loses_least(weight: torch.Tensor, moment: torch.Tensor) -> None:
+    importance = moment.diagonal()
+
+    def lost(scale: torch.Tensor) -> torch.Tensor:
+        nearest = torch.round(weight / scale[:, None]).clamp(-127, 127)
+        fitting = rounding._within_pairs(nearest, torch.full_like(nearest, PAIR_LIMIT))
+        return (fitting * scale[:, None] - weight).square() @ importance
+
+    widest = weight.abs().amax(1)
+    by_stretch = torch.stack([lost(widest * stretch / 127) for stretch in rounding._STRETCHES])
+    chosen = lost(rounding._channel_scale(weight, importance))
+    assert chosen.sum() < 1.02 * by_stretch.amin(0).sum()
+
+
 @pytest.mark.parametrize(("bits", "gain"), [("8 bits", 0.8), ("4 bits", 0.6)])
 def test_calibrated_rounding_beats_the_nearest_level(bits: str, gain: float, moment: torch.Tensor) -> None:
     weight = torch.randn(48, 128, generator=torch.Generator().manual_seed(3))
@@ -109,7 +137,7 @@ def test_calibrated_rounding_beats_the_nearest_level(bits: str, gain: float, mom
     )
 
 
-@pytest.mark.parametrize("bits", ["8 bits", "4 bits"])
+@pytest.mark.parametrize("bits", ["8 bits", "8 bits, to nearest", "4 bits"])
 def test_channels_of_zeros_and_unseen_inputs_stay_finite(bits: str) -> None:
     weight = torch.randn(8, 64, generator=torch.Generator().manual_seed(5))
     weight[2] = 0

@@ -60,6 +60,8 @@ def test_eight_bits_in_place_of_four_need_no_blocks(tmp_path: Path) -> None:
         ({"target": "onnx-int4", "block": 8}, "`block` must be 16 or more"),
         ({"target": "onnx-int4", "wide": ["*"], "bits_per_weight": 5.0}, "both say which layers are widened"),
         ({"target": "onnx-int4", "floating": "all"}, "at `floating`"),
+        ({"target": "onnx-int4", "covariance_width": 2048}, "`covariance_width` is for `bits` 8 only"),
+        ({"target": "onnx-int8", "covariance_width": 0}, "Expected `int` >= 1 - at `covariance_width`"),
         ({"target": "onnx-int8", "wide": ["*"]}, "`wide` is for `bits` 4 only"),
         ({"target": "onnx-int8", "bits": 4, "block": 32}, "`target` must be onnx-int4"),
         ({"target": "onnx-int8", "activations": {"attention": "row"}}, "these roles: attention input"),

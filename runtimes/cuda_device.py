@@ -5,6 +5,7 @@ Every call is checked; a failed one raises with CUDA's own name for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,12 +79,18 @@ class Cuda:
         self._done(self._cudart.cudaMemcpyAsync(values.ctypes.data, address, values.nbytes, kind, stream))
         self.wait(stream)
 
-    def begin_capture(self, stream: Any) -> None:
+    def capture(self, stream: Any, work: Callable[[], None]) -> Any:
+        """What `work` puts on the stream, as a graph that can be launched again; it does not run yet.
+
+        Also when `work` fails, the stream can be used afterwards.
+        """
         mode = self._cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._done(self._cudart.cudaStreamBeginCapture(stream, mode))
-
-    def end_capture(self, stream: Any) -> Any:
-        """What was put on the stream since `begin_capture`, as a graph that can be launched again."""
+        try:
+            work()
+        except BaseException:
+            self._cudart.cudaStreamEndCapture(stream)
+            raise
         graph = self._done(self._cudart.cudaStreamEndCapture(stream))
         try:
             return self._done(self._cudart.cudaGraphInstantiate(graph, 0))

@@ -1,12 +1,11 @@
 """The TensorRT engine: a plan, run through cuda-bindings. For TensorRT 10, 11, its lean runtime, and RTX.
 
-Each thread has an execution context, a stream and buffers of its own. A shape that comes again is recorded
-as a CUDA graph and replayed.
+Each thread has an execution context, a stream and buffers of its own. A shape that comes again at once is
+recorded as a CUDA graph and replayed.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from threading import Lock, get_ident
 from typing import Any
 
@@ -21,9 +20,6 @@ from ringkas.runtimes.tensorrt_library import LIBRARIES, get_log, load_library
 from ringkas.runtimes.tensorrt_profiles import Shape, choose, split
 from ringkas.runtimes.tensorrt_record import check_machine, read_record, rebuild_hint
 from ringkas.tokens import TokenBatch
-
-# Graphs kept a thread, the latest used; each holds some of the GPU's memory.
-_MOST_GRAPHS = 64
 
 
 class TensorRTEngine(Engine):
@@ -107,7 +103,10 @@ class TensorRTEngine(Engine):
 
 
 class _Session:
-    """One thread's execution context. Outputs are float32 by the graph's own types."""
+    """One thread's execution context. Outputs are float32 by the graph's own types.
+
+    A CUDA graph is good for as long as its context stays as it was, so only the shape at hand has one.
+    """
 
     def __init__(self, cuda: Cuda, engine: Any, most: list[Shape]) -> None:
         self._cuda, self._engine, self._most = cuda, engine, most
@@ -116,42 +115,47 @@ class _Session:
             raise ArtifactError("TensorRT cannot make an execution context", why="the GPU is out of memory")
         self._stream = cuda.make_stream()
         self._profile: int | None = None
+        self._shape: Shape | None = None
+        self._settled = False  # whether the context has run as it is now
+        self._graph: Any = None
         self._buffers: dict[str, _Buffer] = {}
-        self._seen: set[Shape] = set()
-        self._graphs: OrderedDict[Shape, Any] = OrderedDict()
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self._outputs = [name for name in names if name not in INPUTS]
 
     def run(self, input_ids: Any, attention_mask: Any) -> dict[str, Vectors]:
         given = dict(zip(INPUTS, (aligned(input_ids), aligned(attention_mask)), strict=True))
-        shape = Shape(*given[INPUTS[0]].shape)
-        self._take_profile(shape)
+        self._take_shape(Shape(*given[INPUTS[0]].shape))
         for name, values in given.items():
-            if not self._context.set_input_shape(name, values.shape):
-                raise ArtifactError(f"the plan refuses the shape {shape}")
             self._cuda.copy_in(self._bind(name, values.nbytes), values, self._stream)
         results = {}
         for name in self._outputs:
             results[name] = np.empty(tuple(self._context.get_tensor_shape(name)), dtype=np.float32)
             self._bind(name, results[name].nbytes)
-        self._execute(shape)
+        self._execute()
         for name, values in results.items():
             self._cuda.copy_out(values, self._buffers[name].address, self._stream)
         return results
 
-    def _take_profile(self, shape: Shape) -> None:
+    def _take_shape(self, shape: Shape) -> None:
+        if shape == self._shape:
+            return
+        self._shape = None
+        self._forget_graph()
         profile = choose(self._most, shape)
         if profile is None:
             raise ArtifactError(f"no profile of the plan holds a batch of {shape}")
         if profile != self._profile:
             self._context.set_optimization_profile_async(profile, self._stream)
             self._profile = profile
-            self._forget_graphs()
+        sizes = (shape.batch, shape.length)
+        if not all(self._context.set_input_shape(name, sizes) for name in INPUTS):
+            raise ArtifactError(f"the plan refuses the shape {shape}")
+        self._shape = shape
 
     def _bind(self, name: str, size: int) -> int:
+        """The address of a tensor's buffer, which grows only when the shape changes: a graph holds it."""
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
-            self._forget_graphs()  # they hold the old address
             if buffer is not None:
                 self._cuda.wait(self._stream)
                 self._cuda.free(buffer.address)
@@ -159,21 +163,15 @@ class _Session:
         self._context.set_tensor_address(name, buffer.address)
         return buffer.address
 
-    def _execute(self, shape: Shape) -> None:
+    def _execute(self) -> None:
         """Directly the first time (TensorRT settles what a shape needs), then by a graph."""
-        if shape in self._graphs:
-            self._graphs.move_to_end(shape)
-        elif shape in self._seen and self._may_capture():
-            self._cuda.begin_capture(self._stream)
+        if self._graph is None and self._settled and self._may_capture():
+            self._graph = self._cuda.capture(self._stream, self._enqueue)
+        if self._graph is None:
             self._enqueue()
-            self._graphs[shape] = self._cuda.end_capture(self._stream)
-            if len(self._graphs) > _MOST_GRAPHS:
-                self._cuda.destroy_graph(self._graphs.popitem(last=False)[1])
+            self._settled = True
         else:
-            self._seen.add(shape)
-            self._enqueue()
-            return
-        self._cuda.launch(self._graphs[shape], self._stream)
+            self._cuda.launch(self._graph, self._stream)
 
     def _may_capture(self) -> bool:
         # RTX compiles kernels while it runs, and says when it cannot be captured; the others always can.
@@ -184,15 +182,14 @@ class _Session:
         if not self._context.execute_async_v3(int(self._stream)):
             raise ArtifactError("TensorRT could not run a batch", fix="Run ringkas verify on the artifact")
 
-    def _forget_graphs(self) -> None:
-        for graph in self._graphs.values():
-            self._cuda.destroy_graph(graph)
-        self._graphs.clear()
-        self._seen.clear()
+    def _forget_graph(self) -> None:
+        if self._graph is not None:
+            self._cuda.destroy_graph(self._graph)
+        self._graph, self._settled = None, False
 
     def close(self) -> None:
         self._cuda.wait(self._stream)
-        self._forget_graphs()
+        self._forget_graph()
         for buffer in self._buffers.values():
             self._cuda.free(buffer.address)
         self._buffers.clear()

@@ -175,13 +175,14 @@ class EmulatedCuda:
     def copy_out(self, values: Any, address: int, stream: int) -> None:
         values.reshape(-1).view(np.uint8)[:] = self.view(address, values.nbytes)
 
-    def begin_capture(self, stream: int) -> None:
+    def capture(self, stream: int, work: Callable[[], None]) -> list[Callable[[], None]]:
         self.recording = []
-
-    def end_capture(self, stream: int) -> list[Callable[[], None]]:
-        recorded, self.recording = self.recording, None
-        assert recorded, "an empty graph"
-        return recorded
+        try:
+            work()
+            assert self.recording, "an empty graph"
+            return self.recording
+        finally:
+            self.recording = None
 
     def launch(self, graph: list[Callable[[], None]], stream: int) -> None:
         self.launched += 1
@@ -196,13 +197,19 @@ class EmulatedContext:
         self.plan, self.profile = plan, 0
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
+        self.changes, self.settled = 0, False
+
+    def change(self) -> None:
+        self.changes, self.settled = self.changes + 1, False
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        self.change()
         self.profile = profile
         self.shapes.clear()
         return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.change()
         self.shapes[name] = shape
         most = self.plan.most[self.profile]
         return shape[0] <= most[0] and shape[1] <= most[1]
@@ -216,9 +223,12 @@ class EmulatedContext:
 
     def execute_async_v3(self, stream: int) -> bool:
         shapes, addresses = dict(self.shapes), dict(self.addresses)  # a graph keeps what it was captured with
-        cuda = self.plan.cuda
+        cuda, changes = self.plan.cuda, self.changes
+        assert cuda.recording is None or self.settled, "captured before it ran once"
+        self.settled = True
 
         def call() -> None:
+            assert changes == self.changes, "a graph of a context that has changed since"
             given = {
                 name: cuda.view(addresses[name], 4 * int(np.prod(shape))).view(np.int32).reshape(shape)
                 for name, shape in shapes.items()
@@ -296,7 +306,29 @@ def test_repeated_shapes_are_replayed_with_new_ids(emulated: tuple[TensorRTEngin
     assert plan.cuda.launched == 4  # the first of them ran directly
 
 
-def test_a_graph_does_not_outlive_its_buffers(
+def test_changing_shapes_run_directly(emulated: tuple[TensorRTEngine, EmulatedPlan]) -> None:
+    engine, plan = emulated
+    short, long = pad(rows(2, 8), 0), pad(rows(2, 24), 0)
+    for batch in (long, short, long, long, short, long, short, short, short):
+        np.testing.assert_array_equal(engine.run(batch), plan.oracle.run(batch))
+    assert plan.cuda.launched == 3  # whatever has the shape of the one before
+
+
+def test_a_failure_in_a_capture_leaves_the_engine_usable(
+    emulated: tuple[TensorRTEngine, EmulatedPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, plan = emulated
+    batch = pad(rows(2, 8), 0)
+    engine.run(batch)
+    with monkeypatch.context() as patch:
+        patch.setattr(EmulatedContext, "execute_async_v3", lambda self, stream: False)
+        with pytest.raises(RingkasError, match="could not run a batch"):
+            engine.run(batch)
+    assert plan.cuda.recording is None
+    np.testing.assert_array_equal(engine.run(batch), plan.oracle.run(batch))
+
+
+def test_a_graph_does_not_outlive_its_shape(
     emulated: tuple[TensorRTEngine, EmulatedPlan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, plan = emulated
@@ -307,11 +339,11 @@ def test_a_graph_does_not_outlive_its_buffers(
             np.testing.assert_array_equal(engine.run(batch), plan.oracle.run(batch))
 
     shrink_and_grow()
-    # Sabotaged: graphs are kept when a buffer moves, and replay the address that was freed.
+    # Sabotaged: the graph is kept, and replays what it was captured with.
     engine.close()
-    monkeypatch.setattr(tensorrt_engine._Session, "_forget_graphs", lambda self: None)
+    monkeypatch.setattr(tensorrt_engine._Session, "_forget_graph", lambda self: None)
     engine._engine = plan
-    with pytest.raises(AssertionError, match="memory that was freed"):
+    with pytest.raises(AssertionError, match="context that has changed since"):
         shrink_and_grow()
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ringkas import texts as text_sets
-from ringkas.artifact import PARITY_FILE, Artifact, open_artifact
+from ringkas.artifact import PARITY_FILE, Artifact, Source, open_artifact
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import TextError
 from ringkas.files import write_json
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
 from ringkas.runtimes.floors import floor_of
-from ringkas.runtimes.parity import ParityReport, Sample, Subject, judge
+from ringkas.runtimes.parity import ParityReport, Sample, Subject, cosine, judge
 from ringkas.runtimes.probe import Probe, load_probe, make_probe
 from ringkas.version import __version__
 from ringkas.vocabulary import load_kept_ids
@@ -39,6 +39,9 @@ _TOOLS = (
     "cuda-bindings",
 )
 
+# The cosine of one model's vector, stored in float16, with the same from another machine: above it by far.
+_SAME_MODEL = 0.9999
+
 
 def verify(
     artifact: str | Path | Artifact,
@@ -53,9 +56,11 @@ def verify(
 
     Args:
         artifact: its folder.
-        reference: the checkpoint to compare with; None compares with the vectors stored in the artifact.
+        reference: the checkpoint to compare with, a hub id that the artifact was made from at that revision;
+            None compares with the vectors stored in the artifact.
         texts: files of the user's own texts, judged beside the built-in probe set; needs `reference`.
-        record: write `parity.json`, unless there are own texts or the reference is another model.
+        record: write `parity.json`, unless there are own texts or the reference is not what the artifact was
+            made from.
 
     Raises:
         ArtifactError: the artifact is incomplete or altered.
@@ -74,7 +79,8 @@ def verify(
         probe = load_probe(opened.path)
     else:
         with progress.stage(f"encoding the probe set with {reference}"):
-            probe = reference_probe(open_checkpoint(reference), opened.manifest.languages, own, threads)
+            checkpoint = _open_reference(reference, opened.manifest.source)
+            probe = reference_probe(checkpoint, opened.manifest.languages, own, threads)
     with (
         progress.stage(f"verifying {opened.path}"),
         load(opened, threads=threads, allow_failed=True) as encoder,
@@ -86,6 +92,11 @@ def verify(
         except OSError as error:  # a read-only medium: the result is as good, only nobody will find it later
             progress.say(f"{PARITY_FILE} could not be written ({error.strerror}); the result stands")
     return report
+
+
+def _open_reference(reference: str | Path, source: Source) -> Checkpoint:
+    made_from = str(reference) == source.model and not Path(reference).exists()
+    return open_checkpoint(reference, source.revision if made_from else None)
 
 
 def reference_probe(
@@ -157,11 +168,25 @@ def _may_record(artifact: Artifact, probe: Probe, own: Mapping[str, list[str]], 
     """Whether `ringkas.load` may go by the report: built-in texts only, the artifact's own source."""
     if own:
         progress.say(f"{PARITY_FILE} stays as it was: it holds the verdict on the built-in texts alone")
-    elif probe.reference != artifact.manifest.source.model:
+    elif not _is_source(artifact, probe):
         progress.say(f"{PARITY_FILE} stays as it was: {probe.reference} is not what this was made from")
     else:
         return True
     return False
+
+
+def _is_source(artifact: Artifact, probe: Probe) -> bool:
+    """Whether a reference is what the artifact was made from: by its name, and by the vectors it gave then.
+
+    The name of a local folder, or a hub id whose branch has moved, may be another model's today.
+    """
+    stored = load_probe(artifact.path)
+    rows = {text: row for row, text in enumerate(stored.texts)}
+    both = [(rows[text], row) for row, text in enumerate(probe.texts) if text in rows]
+    if probe.reference != artifact.manifest.source.model or not both:
+        return False
+    then, now = map(list, zip(*both, strict=True))
+    return bool(cosine(stored.vectors[then], probe.vectors[now]).min() > _SAME_MODEL)
 
 
 def _own_texts(files: Iterable[Path]) -> dict[str, list[str]]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from safetensors.numpy import load_file, save_file
 
 from ringkas import RingkasError, load, open_artifact, open_checkpoint, verify
-from ringkas.artifact import seal
+from ringkas.artifact import Source, seal
+from ringkas.checkpoint import Checkpoint
 from ringkas.export.build import build_all
+from ringkas.runtimes import verify as verifying
 from ringkas.runtimes.parity import cosine
 from ringkas.runtimes.probe import load_probe
 
@@ -157,3 +162,36 @@ def test_report_on_other_texts_or_another_model_is_not_recorded(
     assert not verify(path, reference=make_checkpoint(tmp_path / "other", shallow)).passed
     assert (path / "parity.json").read_bytes() == before
     load(path).close()
+
+
+def test_a_reference_of_the_same_name_with_other_weights_is_not_recorded(
+    small_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    own, other = small_checkpoint(), small_checkpoint()
+    path = build_all(open_checkpoint(own), ["onnx-fp32"], tmp_path)[0].artifact.path
+    weights = load_file(other / "model.safetensors")
+    layer = "encoder.layer.0.attention.output.dense.weight"
+    save_file({**weights, layer: -weights[layer]}, other / "model.safetensors", {"format": "pt"})
+    before = (path / "parity.json").stat().st_mtime_ns
+    assert not verify(path, reference=other).passed
+    assert (path / "parity.json").stat().st_mtime_ns == before
+    assert verify(path, reference=own).passed
+    assert (path / "parity.json").stat().st_mtime_ns > before
+
+
+def test_a_hub_reference_is_opened_at_the_revision_it_was_built_from(
+    artifact_copy: ArtifactCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = artifact_copy("onnx-fp32")
+    manifest = open_artifact(path).manifest
+    seal(path, msgspec.structs.replace(manifest, source=Source("org/model", "abc123")))
+    asked = []
+
+    def opened(model: str, revision: str | None = None) -> Checkpoint:
+        asked.append((model, revision))
+        return replace(open_checkpoint("demo"), origin=model)
+
+    monkeypatch.setattr(verifying, "open_checkpoint", opened)
+    assert verify(path, reference="org/model").passed
+    assert verify(path, reference="org/other").passed
+    assert asked == [("org/model", "abc123"), ("org/other", None)]

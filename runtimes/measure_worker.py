@@ -1,4 +1,8 @@
-"""The process that holds one engine while it is measured (worker.py): a JSON line in, a JSON line out."""
+"""The process that holds one engine while it is measured (worker.py): a JSON line in, a JSON line out.
+
+No text gets a prompt, not even the checkpoint's default one: neither the reference vectors in an artifact nor
+the token counts of the cases have any.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ def main() -> None:
     spec = json.loads(sys.argv[1])
     started = time.perf_counter()
     encoder = _open(spec)
-    encoder.encode("first vector")
+    encoder.encode("first vector", prompt="")
     _answer({"load_s": time.perf_counter() - started})
     serve_requests(encoder)
 
@@ -53,7 +57,7 @@ def warm_up(encoder: Encoder, texts: Sequence[str], request: Mapping[str, Any]) 
     durations: list[float] = []
     for call in _calls(texts, request["each"]):
         started = time.perf_counter()
-        encoder.encode(call)
+        encoder.encode(call, prompt="")
         durations.append(time.perf_counter() - started)
         before, last = durations[-2 * _WINDOW : -_WINDOW], durations[-_WINDOW:]
         steady = len(before) == _WINDOW and abs(np.median(last) / np.median(before) - 1) < _STEADY
@@ -68,7 +72,7 @@ def time_calls(encoder: Encoder, texts: Sequence[str], request: Mapping[str, Any
     until = time.perf_counter() + request["seconds"]
     for call in _calls(texts, request["each"]):
         started = time.perf_counter()
-        encoder.encode(call)
+        encoder.encode(call, prompt="")
         total = time.perf_counter() - started
         # The parts are timed in calls of their own, so that timing them adds nothing to the whole.
         samples.append({"total": total, **_parts(encoder, call)})
@@ -79,7 +83,7 @@ def time_calls(encoder: Encoder, texts: Sequence[str], request: Mapping[str, Any
 
 def encode(encoder: Encoder, texts: Sequence[str], request: Mapping[str, Any]) -> Answer:
     """The vectors of the request's texts."""
-    vectors = np.ascontiguousarray(encoder.encode(texts), dtype="<f4")
+    vectors = np.ascontiguousarray(encoder.encode(texts, prompt=""), dtype="<f4")
     return {"vectors": base64.b64encode(vectors.tobytes()).decode("ascii"), "shape": vectors.shape}
 
 
@@ -104,7 +108,7 @@ def serve(encoder: Encoder, texts: Sequence[str], request: Mapping[str, Any]) ->
             time.sleep(arrivals[first] - now)
             continue
         last = min(waiting, first + _SERVED_AT_ONCE)
-        encoder.encode([texts[index] for index in picked[first:last]])
+        encoder.encode([texts[index] for index in picked[first:last]], prompt="")
         done = time.perf_counter() - started
         latencies += (done - arrivals[first:last]).tolist()
     return {"latencies": latencies, "unfinished": len(arrivals) - len(latencies)}
@@ -119,10 +123,11 @@ _ANSWERS: Mapping[str, Callable[[Encoder, Sequence[str], Mapping[str, Any]], Ans
 
 
 class _Clocked(Engine):
-    """An engine that adds up the seconds it runs."""
+    """An engine that adds up the seconds it runs, in batches as large as its own."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine.dimension, engine.max_length)
+        self.batch_tokens = engine.batch_tokens
         self.seconds, self._engine = 0.0, engine
 
     def run(self, batch: TokenBatch) -> Vectors:

@@ -23,7 +23,8 @@ class Sleeper:
     def __init__(self, seconds: float) -> None:
         self.seconds, self.calls = seconds, 0
 
-    def encode(self, texts: list[str]) -> None:
+    def encode(self, texts: list[str], *, prompt: str) -> None:
+        assert prompt == ""
         self.calls += 1
         time.sleep(self.seconds)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ringkas.artifact import Artifact
 from ringkas.checkpoint import Checkpoint, open_checkpoint
-from ringkas.errors import MissingExtra
+from ringkas.errors import ArtifactError, MissingExtra
 from ringkas.runtimes.engine import Engine, Vectors
 from ringkas.tokens import TokenBatch
 
@@ -25,7 +27,7 @@ class PyTorchEngine(Engine):
         if threads is not None:
             torch.set_num_threads(threads)
         self._torch = torch
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = _device(torch, device)
         self._reference = load_reference(checkpoint).to(self._device)
 
     def _run(self, batch: TokenBatch) -> Vectors:
@@ -40,6 +42,25 @@ class PyTorchEngine(Engine):
             ids = torch.from_numpy(batch.input_ids).to(self._device)
             mask = torch.from_numpy(batch.attention_mask).to(self._device)
             return np.asarray(self._reference(ids, mask)[output].cpu().numpy())
+
+
+def _device(torch: Any, asked: str | None) -> str:
+    """The device to run on; CUDA where it is there and nothing else was asked for.
+
+    Raises:
+        ArtifactError: the device that was asked for is not there.
+    """
+    if asked is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=asked)
+    except (AssertionError, RuntimeError) as error:  # without CUDA in the package it is an assertion
+        raise ArtifactError(
+            f"PyTorch cannot use the device {asked!r}",
+            why=str(error).splitlines()[0],
+            fix="Choose cpu, install the PyTorch for this machine's CUDA, or leave the device out",
+        ) from None
+    return asked
 
 
 def open_engine(artifact: Artifact, threads: int | None, device: str | None) -> Engine:

@@ -25,10 +25,9 @@ from ringkas.runtimes.evaluate_metrics import (
     mean_interval,
     mean_scores,
     score_ranking,
-    spearman,
 )
 from ringkas.runtimes.evaluate_search import search
-from ringkas.runtimes.parity import cosine
+from ringkas.runtimes.parity import cosine, spearman
 from ringkas.runtimes.verify import tool_versions
 from ringkas.spec import EncodingSpec
 

@@ -1,4 +1,4 @@
-"""Scores of rankings, with the definitions of trec_eval, and of sentence pairs."""
+"""Scores of rankings, with the definitions of trec_eval."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-
-from ringkas.runtimes.parity import ranks
 
 NDCG_AT, MRR_AT, RECALL_AT = 10, 10, 100
 
@@ -59,14 +57,6 @@ def mean_interval(scores: Floats) -> tuple[RetrievalScores, RetrievalScores]:
     means = np.array([scores[rng.integers(0, count, count)].mean(axis=0) for _ in range(_RESAMPLES)])
     low, high = np.percentile(means, (2.5, 97.5), axis=0)
     return RetrievalScores(*map(float, low)), RetrievalScores(*map(float, high))
-
-
-def spearman(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """The correlation of ranks, ties sharing theirs; 0 where one side ranks nothing, all its values equal."""
-    x, y = (ranks(np.asarray(values, dtype=np.float64)) for values in (a, b))
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return 0.0
-    return float(np.corrcoef(x, y)[0, 1])
 
 
 def _gain(levels: Sequence[int]) -> float:

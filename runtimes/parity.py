@@ -103,7 +103,7 @@ def judge(
         for name in dict.fromkeys(names.tolist())
     )
     ranked = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), MAX_RANKED)).astype(int))
-    overlap, spearman = rank_agreement(reference[ranked], candidate[ranked])
+    overlap, correlation = rank_agreement(reference[ranked], candidate[ranked])
     failures = _failures(groups, overlap, subject.floor)
     return ParityReport(
         passed=not failures,
@@ -117,7 +117,7 @@ def judge(
         cosine_min=float(cosines.min()),
         cosine_mean=float(cosines.mean()),
         top10_overlap=overlap,
-        spearman=spearman,
+        spearman=correlation,
         ranked_texts=len(ranked),
         groups=groups,
         tools=dict(subject.tools),
@@ -142,13 +142,21 @@ def rank_agreement(reference: Vectors, candidate: Vectors) -> tuple[float, float
     count = len(a)
     k = min(NEIGHBOURS, count - 1)
     upper = np.triu_indices(count, 1)
-    spearman = float(np.corrcoef(ranks(a[upper]), ranks(b[upper]))[0, 1])
+    correlation = spearman(a[upper], b[upper])
     for similarities in (a, b):
         np.fill_diagonal(similarities, -np.inf)
     tenth = np.partition(a, count - k, axis=1)[:, count - k, None]
     nearest = np.argpartition(b, count - k, axis=1)[:, count - k :]
     kept = np.take_along_axis(a, nearest, axis=1) >= tenth - _TIE
-    return float(kept.mean()), spearman
+    return float(kept.mean()), correlation
+
+
+def spearman(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """The correlation of ranks, ties sharing theirs; 0 where one side ranks nothing, all its values equal."""
+    x, y = (_ranks(np.asarray(values, dtype=np.float64)) for values in (a, b))
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    return float(np.corrcoef(x, y)[0, 1])
 
 
 def _check(samples: Sequence[Sample], reference: Vectors, candidate: Vectors) -> None:
@@ -214,7 +222,7 @@ def _similarities(vectors: Vectors) -> Floats:
     return np.asarray(x @ x.T)
 
 
-def ranks(values: Floats) -> Floats:
+def _ranks(values: Floats) -> Floats:
     """Ranks from 0; equal values share the mean of theirs."""
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)

@@ -24,7 +24,6 @@ from ringkas.runtimes.evaluate_metrics import (
     mean_interval,
     mean_scores,
     score_ranking,
-    spearman,
 )
 from ringkas.runtimes.evaluate_search import search
 from ringkas.spec import EncodingSpec
@@ -223,16 +222,6 @@ def test_a_document_is_left_out_for_its_own_query_only() -> None:
     assert [len(ranking) for ranking in found] == [2, 3, 3]
     assert "a" not in found[0]
     assert found[1][0] == "b"
-
-
-def test_spearman_is_that_of_scipy() -> None:
-    stats = pytest.importorskip("scipy.stats", reason="SciPy comes with sentence-transformers")
-    rng = np.random.default_rng(3)
-    for levels in (4, 1000):  # with many ties, and hardly any
-        a = rng.integers(0, levels, 300)
-        b = a + rng.integers(0, levels, 300)
-        assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-12)
-    assert spearman(np.ones(5), np.arange(5)) == 0.0
 
 
 def test_interval_holds_the_mean_and_narrows_with_the_queries() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -12,7 +13,7 @@ from scipy.stats import spearmanr
 
 from ringkas.errors import ArtifactError
 from ringkas.runtimes.floors import FLOORS, Floor
-from ringkas.runtimes.parity import Sample, Subject, cosine, judge, rank_agreement
+from ringkas.runtimes.parity import ParityReport, Sample, Subject, cosine, judge, rank_agreement, spearman
 
 Vectors = npt.NDArray[np.float32]
 SUBJECT = Subject("onnx-fp32", "onnxruntime", "model", FLOORS["fp32"], {"numpy": "2"})
@@ -216,10 +217,10 @@ def test_cosine_of_zero_vectors() -> None:
 def test_rank_agreement_equals_a_plain_computation(count: int, noise: float) -> None:
     reference = normalised(np.random.default_rng(count).standard_normal((count, 16)))
     candidate = noisy(reference, noise)
-    overlap, spearman = rank_agreement(reference, candidate)
-    expected_overlap, expected_spearman = plainly(reference, candidate)
+    overlap, correlation = rank_agreement(reference, candidate)
+    expected_overlap, expected_correlation = plainly(reference, candidate)
     assert overlap == pytest.approx(expected_overlap, abs=1e-12)
-    assert spearman == pytest.approx(expected_spearman, abs=1e-9)
+    assert correlation == pytest.approx(expected_correlation, abs=1e-9)
 
 
 def plainly(reference: Vectors, candidate: Vectors) -> tuple[float, float]:
@@ -252,6 +253,23 @@ def test_spearman_of_ties_equals_scipy() -> None:
     apart = np.repeat(np.eye(4, 16, dtype=np.float32), 5, axis=0)
     candidate = noisy(apart, 0.05)
     assert rank_agreement(apart, candidate)[1] == pytest.approx(plainly(apart, candidate)[1], abs=1e-9)
+
+
+def test_spearman_is_that_of_scipy() -> None:
+    rng = np.random.default_rng(3)
+    for levels in (4, 1000):  # with many ties, and hardly any
+        a = rng.integers(0, levels, 300)
+        b = a + rng.integers(0, levels, 300)
+        assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-12)
+
+
+def test_equal_similarities_rank_nothing(samples: list[Sample], vectors: Vectors) -> None:
+    assert spearman(np.ones(5), np.arange(5)) == 0.0
+    constant = np.zeros_like(vectors)
+    constant[:, 0] = 1
+    report = judge(SUBJECT, samples, vectors, constant)
+    assert report.spearman == 0.0
+    assert msgspec.json.decode(msgspec.json.encode(report), type=ParityReport) == report
 
 
 def test_ranks_are_taken_from_texts_all_over(monkeypatch: pytest.MonkeyPatch, vectors: Vectors) -> None:

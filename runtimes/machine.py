@@ -121,8 +121,9 @@ def _gpu_counters() -> list[Callable[[], int]]:
         return []
     counters: list[Callable[[], int]] = []
     for index in range(nvml.nvmlDeviceGetCount()):
-        read = partial(nvml.nvmlDeviceGetTotalEnergyConsumption, nvml.nvmlDeviceGetHandleByIndex(index))
         with suppress(nvml.NVMLError):
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            read = partial(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
             read()  # older GPUs do not count
             counters.append(read)
     return counters
@@ -130,11 +131,15 @@ def _gpu_counters() -> list[Callable[[], int]]:
 
 def _gpu() -> str | None:
     nvml = _nvml()
-    if nvml is None or nvml.nvmlDeviceGetCount() == 0:
+    if nvml is None:
         return None
-    handle = nvml.nvmlDeviceGetHandleByIndex(0)
-    megahertz = nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)
-    return f"{nvml.nvmlDeviceGetName(handle)}, {megahertz} MHz, driver {nvml.nvmlSystemGetDriverVersion()}"
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(0)
+        megahertz = nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)
+        name, driver = nvml.nvmlDeviceGetName(handle), nvml.nvmlSystemGetDriverVersion()
+    except nvml.NVMLError:  # there is none, or it does not say
+        return None
+    return f"{name}, {megahertz} MHz, driver {driver}"
 
 
 @cache

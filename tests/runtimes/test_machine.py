@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ringkas.runtimes import machine
 from ringkas.runtimes.machine import EnergyMeter, cpu_seconds, describe_machine, memory_of
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc here")
@@ -24,10 +26,49 @@ else:
 
 
 def test_this_machine_is_described() -> None:
-    machine = describe_machine()
-    assert machine.cpu
-    assert machine.cores >= 1
-    assert machine.memory_bytes is None or machine.memory_bytes > 1e8
+    this = describe_machine()
+    assert this.cpu
+    assert this.cores >= 1
+    assert this.memory_bytes is None or this.memory_bytes > 1e8
+
+
+class Driver:
+    """NVML with one GPU; the functions that `refused` names fail."""
+
+    NVML_CLOCK_SM = 1
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, *refused: str) -> None:
+        self.refused = refused
+
+    def __getattr__(self, name: str) -> Any:
+        answers = {
+            "nvmlDeviceGetCount": 1, "nvmlDeviceGetHandleByIndex": "gpu 0", "nvmlDeviceGetName": "A GPU",
+            "nvmlDeviceGetClockInfo": 1980, "nvmlSystemGetDriverVersion": "1.2",
+            "nvmlDeviceGetTotalEnergyConsumption": 7,
+        }  # fmt: skip
+
+        def call(*arguments: Any) -> Any:
+            if name in self.refused:
+                raise self.NVMLError(name)
+            return answers[name]
+
+        return call
+
+
+def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_nvml", Driver)
+    assert describe_machine().gpu == "A GPU, 1980 MHz, driver 1.2"
+    assert [read() for read in machine._gpu_counters()] == [7]
+
+
+@pytest.mark.parametrize("refused", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetClockInfo"])
+def test_a_gpu_that_refuses_is_none(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    monkeypatch.setattr(machine, "_nvml", lambda: Driver(refused, "nvmlDeviceGetTotalEnergyConsumption"))
+    assert describe_machine().gpu is None
+    assert machine._gpu_counters() == []
 
 
 @linux

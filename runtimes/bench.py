@@ -16,7 +16,7 @@ from ringkas.checkpoint import open_checkpoint
 from ringkas.errors import MissingExtra
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes import ceiling as ceilings
-from ringkas.runtimes.cases import MIX, SERVER, Case, built_in_texts, cases
+from ringkas.runtimes.cases import MIX, SERVER, Case, built_in_language, built_in_texts, cases
 from ringkas.runtimes.ceiling import Ceiling
 from ringkas.runtimes.engine import Vectors
 from ringkas.runtimes.floor_time import floor_ms, shape_of
@@ -44,7 +44,8 @@ class Lineup:
         reference: the model that PyTorch runs beside them.
         peers: other engines, each behind a command of its own.
         texts: to measure with; none takes the built-in ones.
-        language: of the built-in texts; None takes the first artifact's first language, or English.
+        language: of the built-in texts; None takes the first artifact's first language, or English where it
+            names none or there are no texts of it.
     """
 
     artifacts: tuple[Path, ...]
@@ -92,7 +93,7 @@ def bench(lineup: Lineup, plan: Plan | None = None, progress: Progress = QUIET) 
     """Measures everything in `lineup` side by side.
 
     Raises:
-        RingkasError: an artifact cannot be opened, or a worker died.
+        RingkasError: an artifact cannot be opened, the language has no texts, or a worker died.
     """
     plan = plan or Plan()
     machine = describe_machine()  # before the run makes a load of its own
@@ -147,8 +148,13 @@ def _name(artifact: Artifact, all_of_them: Sequence[Artifact]) -> str:
 
 def _cases(lineup: Lineup, first: Artifact, plan: Plan) -> list[Case]:
     tokenizer = TextTokenizer(first.path, first.manifest.encoding)
-    language = lineup.language or next(iter(first.manifest.languages), "en")
-    return cases(tokenizer, lineup.texts or built_in_texts(language), plan.scenarios)
+    return cases(tokenizer, lineup.texts or built_in_texts(_language(lineup, first)), plan.scenarios)
+
+
+def _language(lineup: Lineup, first: Artifact) -> str:
+    if lineup.language is not None:
+        return lineup.language
+    return built_in_language(next(iter(first.manifest.languages), "")) or "en"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from ringkas import texts as text_sets
-from ringkas.errors import TextError
+from ringkas.errors import TargetError, TextError
 from ringkas.tokens import TextTokenizer
 
 SINGLE_STREAM: Literal["single-stream"] = "single-stream"
@@ -27,6 +27,8 @@ MIX = "mix"
 _PER_LENGTH = 4  # texts of about the same length that take turns
 _TOLERANCE = 0.25
 _JOINED_FROM = 256  # texts that a run of neighbours may start at: a user's file may have a million
+# BCP-47's older names of languages that have built-in texts.
+_RENAMED = {"in": "id", "tl": "fil"}
 
 
 @dataclass(frozen=True)
@@ -59,46 +61,66 @@ def cases(tokenizer: TextTokenizer, texts: Sequence[str], scenarios: Sequence[Sc
     counts = _counts(tokenizer, listed)
     found: list[Case] = []
     if SINGLE_STREAM in scenarios:
-        found += single_stream(tokenizer, listed)
-    for scenario in (OFFLINE, SERVER):
+        found += _by_length(tokenizer, listed, counts)
+    for name, scenario in ((MIX, SINGLE_STREAM), (OFFLINE, OFFLINE), (SERVER, SERVER)):
         if scenario in scenarios:
-            found.append(Case(scenario, scenario, tuple(listed), sum(counts)))
+            found.append(Case(name, scenario, tuple(listed), sum(counts)))
     return found
 
 
 def single_stream(tokenizer: TextTokenizer, texts: Sequence[str]) -> list[Case]:
     """Single texts by length, then all of them. A length that the texts do not have is left out."""
-    candidates = joined(tokenizer, texts, max(LENGTHS))
-    counts = np.array(_counts(tokenizer, candidates))
+    return cases(tokenizer, texts, [SINGLE_STREAM])
+
+
+def built_in_texts(language: str) -> tuple[str, ...]:
+    """The probe texts of a language, given by its BCP-47 tag.
+
+    Raises:
+        TargetError: it has none.
+    """
+    known = built_in_language(language)
+    if known is None:
+        raise TargetError(
+            f"there are no built-in texts of the language {language!r}",
+            fix=f"Choose from {', '.join(text_sets.LANGUAGES)}, or measure with your own: --texts FILE",
+        )
+    return text_sets.probe([known])[known]
+
+
+def built_in_language(tag: str) -> str | None:
+    """The name of a tag's language among the built-in texts; None if they have none of it."""
+    base = text_sets.base_language(tag)
+    known = _RENAMED.get(base, base)
+    return known if known in text_sets.LANGUAGES else None
+
+
+def _by_length(tokenizer: TextTokenizer, texts: Sequence[str], own: Sequence[int]) -> list[Case]:
+    """Single texts of each length, from `texts` of `own` tokens and from runs of them."""
+    runs = _joined(texts, own, max(LENGTHS))
+    candidates = dict(zip([*texts, *runs], [*own, *_counts(tokenizer, runs)], strict=True))
+    listed, counts = list(candidates), np.array(list(candidates.values()))
     found: dict[int, Case] = {}
     for length in LENGTHS:
         asked = min(length, tokenizer.max_length)
         nearest = np.argsort(np.abs(counts - asked), kind="stable")[:_PER_LENGTH]
         near = [int(row) for row in nearest if abs(counts[row] - asked) <= _TOLERANCE * asked]
         if near:
-            chosen = tuple(candidates[row] for row in near)
+            chosen = tuple(listed[row] for row in near)
             found.setdefault(asked, Case(f"{asked} tokens", SINGLE_STREAM, chosen, int(counts[near].sum())))
-    return [*found.values(), Case(MIX, SINGLE_STREAM, tuple(texts), sum(_counts(tokenizer, texts)))]
+    return list(found.values())
 
 
-def joined(tokenizer: TextTokenizer, texts: Sequence[str], longest: int) -> list[str]:
-    """Each text, and runs of neighbours joined by spaces, up to about `longest` tokens."""
-    counts = _counts(tokenizer, texts)
-    found: dict[str, None] = dict.fromkeys(texts)
+def _joined(texts: Sequence[str], counts: Sequence[int], longest: int) -> list[str]:
+    """Runs of neighbours joined by spaces, up to about `longest` tokens."""
+    found: list[str] = []
     for start in range(min(len(texts), _JOINED_FROM)):
         total, end = counts[start], start + 1
         while end < len(texts) and total < longest:
             total += counts[end]
             end += 1
-            found[" ".join(texts[start:end])] = None
-    return list(found)
-
-
-def built_in_texts(language: str) -> tuple[str, ...]:
-    """The probe texts of a language; of English for one that has none."""
-    base = text_sets.base_language(language)
-    known = base if base in text_sets.LANGUAGES else "en"
-    return text_sets.probe([known])[known]
+            found.append(" ".join(texts[start:end]))
+    return found
 
 
 def _counts(tokenizer: TextTokenizer, texts: Sequence[str]) -> list[int]:

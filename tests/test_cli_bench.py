@@ -64,6 +64,27 @@ def test_a_slowdown_exits_with_1_and_none_with_0(measured: Path) -> None:
         assert "No slowdown beyond chance." in same.stdout
 
 
+def test_a_comparison_is_written_as_json(measured: Path, tmp_path: Path) -> None:
+    files, place = (altered(measured), altered(measured, slower=1.5)), tmp_path / "comparison.json"
+    written = run("--compare", *files, "--json", place)
+    assert written.exit_code == 1
+    assert "SLOWER" in written.stdout
+    comparison = json.loads(place.read_text("utf-8"))
+    assert {change["slower"] for change in comparison["changes"]} == {True}
+    assert comparison["fidelity_lost"] == []
+    printed = run("--compare", *files, "--json", "-")
+    assert printed.exit_code == 1
+    assert json.loads(printed.stdout) == comparison
+
+
+@pytest.mark.parametrize("language", ["fr", "englsh"])
+def test_a_language_without_texts_is_refused(demo_artifacts: Path, language: str) -> None:
+    refused = run(demo_artifacts / "onnx-fp32", "--language", language)
+    assert refused.exit_code == 2
+    assert f"there are no built-in texts of the language '{language}'" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
 def test_results_of_other_texts_are_not_compared(measured: Path) -> None:
     refused = run("--compare", altered(measured), altered(measured, texts_sha256="0"))
     assert refused.exit_code == 2
@@ -74,6 +95,8 @@ def test_results_of_other_texts_are_not_compared(measured: Path) -> None:
     ((), "Name an artifact, or two results with --compare"),
     (("somewhere", "--compare", "a.json", "b.json"), "name no artifact beside it"),
     (("--compare", "a.json", "b.json"), "cannot read a.json"),
+    (("--compare", "a.json", "b.json", "--json", "absent/c.json"), "there is no folder absent"),
+    (("--compare", "a.json", "b.json", "--html", "page.html"), "writes no page"),
     (("somewhere", "--html", "absent/page.html"), "there is no folder absent"),
     (("somewhere", "--texts", "absent.txt"), "cannot read absent.txt"),
     (("somewhere", "--scenario", "odd"), "'odd' is not one of"),

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
+from string import ascii_lowercase
 
 import pytest
 
 from ringkas import Encoder, load
-from ringkas.errors import TextError
-from ringkas.runtimes.cases import MIX, OFFLINE, SCENARIOS, SERVER, SINGLE_STREAM, built_in_texts, cases
-from ringkas.texts import calibration, probe
+from ringkas.errors import TargetError, TextError
+from ringkas.runtimes.cases import (
+    MIX,
+    OFFLINE,
+    SCENARIOS,
+    SERVER,
+    SINGLE_STREAM,
+    built_in_language,
+    built_in_texts,
+    cases,
+)
+from ringkas.texts import LANGUAGES, calibration, probe
+from ringkas.tokens import TextTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +65,32 @@ def test_no_text_is_an_error(encoder: Encoder) -> None:
         cases(encoder.tokenizer, ["", "  "], SCENARIOS)
 
 
-def test_a_language_without_a_set_gets_english() -> None:
+def test_no_text_is_tokenised_twice(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    encode = TextTokenizer.encode
+
+    def watched(tokenizer: TextTokenizer, texts: list[str]) -> list[list[int]]:
+        seen.extend(texts)
+        return encode(tokenizer, texts)
+
+    monkeypatch.setattr(TextTokenizer, "encode", watched)
+    cases(encoder.tokenizer, built_in_texts("en"), SCENARIOS)
+    assert len(seen) == len(set(seen))
+
+
+def test_a_language_is_known_by_its_tag_and_by_its_older_name() -> None:
     assert built_in_texts("ko-KR") == probe(["ko"])["ko"]
-    assert built_in_texts("sw") == probe(["en"])["en"]
+    assert built_in_texts("tl") == probe(["fil"])["fil"]
+
+
+def test_older_names_are_those_of_langcodes() -> None:
+    langcodes = pytest.importorskip("langcodes", reason="comes with the extra [prune]")
+    for tag in map("".join, product(ascii_lowercase, repeat=2)):
+        today = langcodes.standardize_tag(tag)
+        assert built_in_language(tag) == (today if today in LANGUAGES else None)
+
+
+@pytest.mark.parametrize("language", ["fr", "englsh", "und", ""])
+def test_a_language_without_texts_is_an_error(language: str) -> None:
+    with pytest.raises(TargetError, match=f"no built-in texts of the language '{language}'.*en, zh.*--texts"):
+        built_in_texts(language)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def bench(artifacts: tuple[Path, ...], **options: Any) -> None:
     exit status is 1 when one of them is slower beyond what chance and the machine explain.
     """
     if options["compare"]:
-        _compare(artifacts, options["compare"])
+        _compare(artifacts, options)
     elif artifacts:
         _measure(artifacts, options)
     else:
@@ -59,7 +60,6 @@ def bench(artifacts: tuple[Path, ...], **options: Any) -> None:
 
 
 def _measure(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
-    from ringkas.files import write_json
     from ringkas.runtimes.bench import Lineup
     from ringkas.runtimes.bench import bench as run
     from ringkas.runtimes.measure import Plan
@@ -68,11 +68,7 @@ def _measure(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
 
     if options["html"]:  # before minutes are spent
         require("plot", "matplotlib")
-    json_file = options["json_file"]
-    to_stdout = str(json_file) == "-"
-    for file in (None if to_stdout else json_file, options["html"], options["markdown"]):
-        if file is not None and not file.parent.is_dir():
-            raise TextError(f"there is no folder {file.parent} to write {file.name} into")
+    _check_places(options)
     texts = tuple(check_texts(read_texts(options["texts"]))) if options["texts"] else ()
     lineup = Lineup(artifacts, options["reference"], texts=texts, language=options["language"])
     plan = Plan(
@@ -83,13 +79,14 @@ def _measure(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
         rate=options["rate"],
     )
     result = run(lineup, plan, Progress())
-    if json_file is not None and not to_stdout:
-        write_json(json_file, result)
+    _give(result, options["json_file"], print_bench)
     _write_reports(result, options)
-    if to_stdout:
-        print_json(result)
-    else:
-        print_bench(result)
+
+
+def _check_places(options: dict[str, Any]) -> None:
+    for file in (options["json_file"], options["html"], options["markdown"]):
+        if file is not None and str(file) != "-" and not file.parent.is_dir():
+            raise TextError(f"there is no folder {file.parent} to write {file.name} into")
 
 
 def _write_reports(result: Any, options: dict[str, Any]) -> None:
@@ -105,12 +102,27 @@ def _write_reports(result: Any, options: dict[str, Any]) -> None:
         write_text(options["html"], to_html(result))
 
 
-def _compare(artifacts: tuple[Path, ...], files: tuple[Path, Path]) -> None:
+def _compare(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
     from ringkas.runtimes.bench_compare import compare_results, read_result
     from ringkas.tables import print_comparison
 
     if artifacts:
         raise click.UsageError("--compare judges two results: name no artifact beside it.")
-    comparison = compare_results(*map(read_result, files))
-    print_comparison(comparison)
+    if options["html"] or options["markdown"]:
+        raise click.UsageError("--compare writes no page and no tables: leave out --html and --markdown.")
+    _check_places(options)
+    comparison = compare_results(*map(read_result, options["compare"]))
+    _give(comparison, options["json_file"], print_comparison)
     exit_by(not comparison.slower)
+
+
+def _give(result: Any, json_file: Path | None, print_table: Callable[[Any], None]) -> None:
+    """The JSON document alone on stdout when it is asked for there; else the table, and the file if any."""
+    from ringkas.files import write_json
+
+    if str(json_file) == "-":
+        print_json(result)
+        return
+    if json_file is not None:
+        write_json(json_file, result)
+    print_table(result)

@@ -36,7 +36,7 @@ vector = session.run(["sentence_embedding"], {{"input_ids": ids, "attention_mask
 ```
 
 `sentence_embedding` is pooled{normalized}, float32, shape (batch, {dimension}). It also loads with
-`SentenceTransformer(PATH, backend="onnx")` and Optimum's `ORTModelForFeatureExtraction`.""",
+{loaders}.""",
     "llama.cpp": """```
 llama-server -m {model_file} --embedding --pooling {pooling} --ubatch-size {max_length}
 ```
@@ -59,6 +59,10 @@ vectors = SentenceTransformer(PATH).encode(["how to fix a bicycle tyre"])
 }
 
 
+_USUAL_NAME = """`SentenceTransformer(PATH, backend="onnx")` and Optimum's `ORTModelForFeatureExtraction`"""
+_TRANSFORMERS_JS_NAME = "transformers.js, which finds the graph by its `dtype`"
+
+
 def model_card(manifest: Manifest) -> str:
     """Markdown with the front matter that model hubs read."""
     spec = manifest.encoding
@@ -72,6 +76,7 @@ def model_card(manifest: Manifest) -> str:
         dimension=spec.dimension,
         max_length=spec.max_length,
         pooling=_LLAMA_POOLING.get(spec.pooling.modes[0], spec.pooling.modes[0]),
+        loaders=_USUAL_NAME if manifest.model_file == "onnx/model.onnx" else _TRANSFORMERS_JS_NAME,
     )
     revision = f" at revision `{manifest.source.revision}`" if manifest.source.revision else ""
     return f"""{_front_matter(manifest, base)}

@@ -72,11 +72,8 @@ class Wish:
         return holds and (self.cosine_min is None or point.cosine_expected >= self.cosine_min)
 
     def __str__(self) -> str:
-        said = [
-            None if self.cosine_min is None else f"a cosine minimum of {self.cosine_min:g}",
-            None if self.max_bytes is None else f"within {self.max_bytes / 1e6:.1f} MB",
-        ]
-        return " ".join(one for one in said if one) or "its target's floor"
+        near = "its target's floor" if self.cosine_min is None else f"a cosine minimum of {self.cosine_min:g}"
+        return near if self.max_bytes is None else f"{near} within {self.max_bytes / 1e6:.1f} MB"
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,12 @@ def check_options(engine: str, scheme: TensorRTScheme, options: PlanOptions) -> 
                 why=why,
                 fix="Leave it out, or choose a target of the other library",
             )
+    if options.timing_cache and not options.timing_cache.absolute().parent.is_dir():
+        raise TargetError(
+            f"the timing cache {options.timing_cache} cannot be written",
+            why=f"there is no folder {options.timing_cache.parent}",
+            fix="Make it, or name another",
+        )
     for name in options.gpus:
         if name not in GENERATIONS:
             raise TargetError(

@@ -169,7 +169,7 @@ class Quantizer:
 
 
 def quantize(checkpoint: Checkpoint, scheme: OnnxScheme) -> AbstractContextManager[Quantized]:
-    """The twin of a checkpoint by one scheme, calibrated on the built-in texts of its languages.
+    """The twin of a checkpoint by one scheme, calibrated on its calibration texts.
 
     Raises:
         CheckpointError: the weights cannot be loaded, or a layer's width does not fit the scheme's blocks.

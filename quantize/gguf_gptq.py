@@ -22,7 +22,14 @@ import numpy.typing as npt
 from ringkas.checkpoint import Checkpoint
 from ringkas.progress import QUIET, Progress
 from ringkas.quantize.gguf_blocks import BLOCK, FORMATS, Grid, Scales, pack
-from ringkas.quantize.gguf_inputs import Batch, LayerStep, calibration_batches, first_hidden, layers_of
+from ringkas.quantize.gguf_inputs import (
+    Batch,
+    LayerStep,
+    calibration_batches,
+    calibration_source,
+    first_hidden,
+    layers_of,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +84,7 @@ def calibrate(
     """Rounds every linear layer of the checkpoint's encoder.
 
     Args:
-        checkpoint: what is quantized, calibrated on the built-in texts of its languages.
+        checkpoint: what is quantized, calibrated on its calibration texts.
         kinds: the ggml type of each tensor, by transformers' name.
         progress: where each layer is announced.
     """
@@ -104,7 +111,7 @@ def calibrate(
             target = [reference.run(batch, value) for batch, value in zip(batches, target, strict=True)]
     result.report = {
         "method": "gptq",
-        "texts": "the built-in calibration set",
+        "texts": calibration_source(checkpoint),
         "languages": list(checkpoint.languages),
         "tokens": int(sum(batch.mask.sum() for batch in batches)),
         "damping": DAMPING,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ringkas.checkpoint import Checkpoint
-from ringkas.quantize.gguf_inputs import Batch, calibration_batches, layers_of
+from ringkas.quantize.gguf_inputs import Batch, calibration_batches, calibration_source, layers_of
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ def measure_importance(checkpoint: Checkpoint) -> Importance:
     report = {
         "method": "importance matrix",
         "what it changes": "the rounding alone: every tensor has the type that it has without one",
-        "texts": "the built-in calibration set",
+        "texts": calibration_source(checkpoint),
         "languages": list(checkpoint.languages),
         "sentences": sum(len(batch.ids) for batch in batches),
         "tokens": tokens,

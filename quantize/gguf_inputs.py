@@ -89,6 +89,12 @@ def layers_of(encoder: Any) -> list[LayerStep]:
     return [LayerStep(index, path, module, stages) for index, module in enumerate(modules)]
 
 
+def calibration_source(checkpoint: Checkpoint) -> str:
+    """Where the texts come from, as an artifact records it."""
+    built_in = "the built-in calibration set"
+    return f"the corpus's calibration part, then {built_in}" if checkpoint.calibration_texts else built_in
+
+
 def calibration_batches(checkpoint: Checkpoint, encoder: Any) -> list[Batch]:
     """The checkpoint's calibration texts as padded batches."""
     import torch

@@ -123,7 +123,11 @@ def _round(weight: Tensor, covariance: Tensor, levels: Levels, damping: float) -
     """8-bit values (out, in) and the scale of each output channel."""
     if levels.integer:
         rounded = round8(weight, covariance, damping)
-        return rounded.integers, rounded.scale.clamp(min=_LEAST_SCALE)
+        # A channel too faint for its own scale gets the least one, and integers that are as much smaller.
+        faint = rounded.scale < _LEAST_SCALE
+        by_least = round_to(weight / _LEAST_SCALE, levels)
+        integers = torch.where(faint[:, None], by_least, rounded.integers)
+        return integers, rounded.scale.clamp(min=_LEAST_SCALE)
     scale = (weight.abs().amax(1) / levels.largest).clamp(min=_LEAST_SCALE)
     return round_to(weight / scale[:, None], levels), scale
 

@@ -17,7 +17,7 @@ from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, TargetError
 from ringkas.runtimes.batching import batches
 from ringkas.runtimes.engine import Engine, Vectors
-from ringkas.runtimes.vectors import Array, quantize, truncate
+from ringkas.runtimes.vectors import Array, check_precision, quantize, truncate
 from ringkas.spec import EncodingSpec
 from ringkas.texts import check_texts
 from ringkas.tokens import TextTokenizer, TokenBatch, pad
@@ -56,6 +56,7 @@ class Encoder:
         prompt: str | None = None,
         dimensions: int | None = None,
         precision: str = "float32",
+        ranges: Array | None = None,
         batch_tokens: int | None = None,
     ) -> Array:
         """The vectors of `texts`: shape (n, dimension), or (dimension,) for a single string.
@@ -68,15 +69,18 @@ class Encoder:
                 checkpoint's default, if it has one; the empty string takes none.
             dimensions: keep only the first so many (Matryoshka), normalised again.
             precision: of the vectors: float32, int8, uint8, binary or ubinary, as in sentence-transformers.
+            ranges: for int8 and uint8, the lowest and the highest value of each dimension over a corpus, of
+                shape (2, dimension); None reads them from `texts`. Codes of other ranges cannot be compared.
             batch_tokens: the most tokens, padding included, in one batch; None takes the engine's own.
 
         Raises:
             TextError: a text is not a string, or holds a lone surrogate.
-            TargetError: no such prompt, dimension or precision.
+            TargetError: no such prompt, dimension or precision, or a single text without ranges.
         """
         single = isinstance(texts, str)
         listed = check_texts([texts] if isinstance(texts, str) else texts)
         prefix = self._prompt_text(prompt)
+        check_precision(precision, len(listed), ranges)
         if prefix:
             self._warn_if_doubled(listed, prefix)
             listed = [prefix + text for text in listed]
@@ -86,7 +90,7 @@ class Encoder:
         vectors = self.encode_ids(self.tokenizer.encode(listed) if listed else [], batch_tokens, pooled_from)
         if dimensions is not None:
             vectors = truncate(vectors, dimensions, normalize=self.spec.normalize)
-        output = quantize(vectors, precision)
+        output = quantize(vectors, precision, ranges)
         return output[0] if single else output
 
     def encode_query(

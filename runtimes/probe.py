@@ -8,6 +8,7 @@ than 1e-6. For the demo checkpoint it weighs about 50 kB.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def load_probe(folder: Path) -> Probe:
             header = json.loads(arrays["header"].tobytes().decode("utf-8"))
             rows = np.split(arrays["ids"], np.cumsum(arrays["lengths"])[:-1])
             vectors = arrays["vectors"].astype(np.float32)
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
         raise ArtifactError(
             f"{file} holds no reference vectors",
             why=str(error),

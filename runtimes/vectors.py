@@ -36,6 +36,18 @@ def check_dimensions(dimensions: int, full: int) -> None:
         raise TargetError(f"dimensions={dimensions} is not between 1 and the model's {full}")
 
 
+def check_precision(precision: str, count: int, ranges: Array | None = None) -> None:
+    """Raises `TargetError` unless `count` vectors can get `precision`."""
+    if precision not in PRECISIONS:
+        raise TargetError(f"there is no precision {precision!r}", fix="Choose from: " + ", ".join(PRECISIONS))
+    if precision in ("int8", "uint8") and ranges is None and count == 1:
+        raise TargetError(
+            f"{precision} needs the range of each dimension",
+            why="it cannot be read from one vector",
+            fix="Pass ranges=(lowest, highest) measured on a corpus",
+        )
+
+
 def quantize(vectors: npt.NDArray[np.float32], precision: str, ranges: Array | None = None) -> Array:
     """Vectors in fewer bits, as sentence-transformers' `quantize_embeddings`.
 
@@ -44,26 +56,25 @@ def quantize(vectors: npt.NDArray[np.float32], precision: str, ranges: Array | N
     binary, ubinary: the signs, eight a byte, so that the last axis is an eighth as long; int8 or uint8.
 
     Raises:
-        TargetError: the precision does not exist, or there is no vector to read the ranges from.
+        TargetError: the precision does not exist, the ranges are of other vectors, or there are too few to
+            read them from.
     """
+    check_precision(precision, len(vectors), ranges)
     if precision == "float32":
         return vectors
     if precision in ("binary", "ubinary"):
         packed = np.packbits(vectors > 0, axis=-1)
         return packed if precision == "ubinary" else (packed.astype(np.int16) - 128).astype(np.int8)
-    if precision not in PRECISIONS:
-        raise TargetError(f"there is no precision {precision!r}", fix="Choose from: " + ", ".join(PRECISIONS))
     kind: type[np.integer[Any]] = np.uint8 if precision == "uint8" else np.int8
     if len(vectors) == 0:
         return np.empty(vectors.shape, dtype=kind)
     if ranges is None:
-        if len(vectors) == 1:
-            raise TargetError(
-                f"{precision} needs the range of each dimension",
-                why="it cannot be read from one vector",
-                fix="Pass ranges=(lowest, highest) measured on a corpus",
-            )
         ranges = np.stack([vectors.min(axis=0), vectors.max(axis=0)])
+    if np.shape(ranges) != (2, vectors.shape[1]):
+        raise TargetError(
+            f"ranges has the shape {np.shape(ranges)}, not (2, {vectors.shape[1]})",
+            fix="Pass the lowest and the highest value of each dimension",
+        )
     lowest, highest = np.asarray(ranges[0]), np.asarray(ranges[1])
     steps = (highest - lowest) / _LEVELS
     steps = np.where(steps == 0, 1.0, steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from ringkas import compact, texts
+from ringkas import RingkasError, compact, texts
 from ringkas.compact import COMPACT_FILE, CompactTokenizer, open_compact, write_compact
 from ringkas.spec import EncodingSpec
 from ringkas.tokens import COMPACT_TEXTS, TextTokenizer
@@ -140,3 +141,14 @@ def test_the_tiny_one_without_shared_data(
     tokenizer.enable_truncation(SPEC.max_length)
     lines = [line for own in texts.probe().values() for line in own]
     assert differing(found, tokenizer, [*lines, *ODD]) == []
+
+
+@pytest.mark.parametrize("at", [0.0, 0.3, 0.6, 0.99])
+def test_a_damaged_file_is_named(folder: Path, tmp_path: Path, at: float) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    data = bytearray((copy / COMPACT_FILE).read_bytes())
+    start = int(at * (len(data) - 64))
+    data[start : start + 64] = bytes(byte ^ 0xFF for byte in data[start : start + 64])
+    (copy / COMPACT_FILE).write_bytes(data)
+    with pytest.raises(RingkasError, match=r"compact\.npz is damaged"):
+        open_compact(copy, SPEC)

@@ -18,7 +18,7 @@ from ringkas.errors import CheckpointError, require
 from ringkas.families import DEMO_FACTS, FAMILIES, Family, Known, family_of, known
 from ringkas.files import is_inside
 from ringkas.spec import LEGACY_POOLING_KEYS, POOLING_MODES, EncodingSpec, Pooling
-from ringkas.tokens import TOKENIZER_FILE
+from ringkas.tokens import TOKENIZER_FILE, require_tokenizer
 from ringkas.vocabulary import VOCABULARY_FILE
 
 DEMO = "demo"
@@ -366,6 +366,7 @@ def _max_length(path: Path, sentence_bert: _SentenceBertConfig, positions: int) 
 
 def _pad_id(path: Path, config_id: int | None) -> int:
     """The id that fills batches: the tokenizer's own, which may differ from the config's."""
+    require_tokenizer(path / TOKENIZER_FILE)
     token = _read(path / "tokenizer_config.json", _TokenizerConfig, _TokenizerConfig()).pad_token
     content = token.get("content") if isinstance(token, dict) else token
     for added in _read(path / TOKENIZER_FILE, _Tokenizer).added_tokens:

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from ringkas.errors import ArtifactError
 from ringkas.spec import EncodingSpec
 
 COMPACT_FILE = "compact.npz"
@@ -120,16 +123,25 @@ class CompactTokenizer:
 
 
 def open_compact(folder: Path, spec: EncodingSpec) -> CompactTokenizer | None:
-    """The compact form in a folder; None where there is none, or where it is of another `tokenizer.json`."""
+    """The compact form in a folder; None where there is none, or where it is of another `tokenizer.json`.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
     file = folder / COMPACT_FILE
     if not file.is_file() or spec.lower_case:
         return None
-    with np.load(file, allow_pickle=False) as arrays:
-        header = json.loads(arrays["header"].tobytes())
-        if header["digest"] != _digest((folder / _TOKENIZER_FILE).read_bytes()):
-            return None
-        pieces = arrays["pieces"].tobytes().decode("utf-8").split("\n")
-        return CompactTokenizer(header, pieces, arrays["scores"].tolist())
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            header = json.loads(arrays["header"].tobytes())
+            pieces, scores = arrays["pieces"].tobytes().decode("utf-8").split("\n"), arrays["scores"].tolist()
+    except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        raise ArtifactError(
+            f"{file} is damaged", why=str(error), fix="Copy or build the artifact again"
+        ) from None
+    if header["digest"] != _digest((folder / _TOKENIZER_FILE).read_bytes()):
+        return None
+    return CompactTokenizer(header, pieces, scores)
 
 
 def _around(processor: dict[str, Any] | None) -> tuple[list[int], list[int]] | None:

@@ -94,13 +94,18 @@ def pad(token_ids: Sequence[Sequence[int]], pad_id: int) -> TokenBatch:
     return TokenBatch(input_ids, mask.astype(np.int64))
 
 
-def _open(path: Path) -> Tokenizer:
+def require_tokenizer(path: Path) -> None:
+    """Raises `CheckpointError` where the file `tokenizer.json` is not there."""
     if not path.is_file():
         raise CheckpointError(
             f"{path} is missing",
             why="token ids come from tokenizer.json alone, the same for every engine",
             fix="Make it with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
         )
+
+
+def _open(path: Path) -> Tokenizer:
+    require_tokenizer(path)
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the tokenizers package raises bare Exception

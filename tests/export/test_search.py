@@ -73,7 +73,10 @@ def test_the_wish_decides(wish: Wish, chosen: str) -> None:
             ("0.99999 within 12.0 MB", "nearest so small is small", "nearest of all is near"),
         ),
         (Wish(cosine_min=0.99, max_bytes=12_000_000), ("the smallest so near is near (25.0 MB",)),
-        (Wish(max_bytes=1_000_000), ("within 1.0 MB", "the smallest is too far (5.0 MB")),
+        (
+            Wish(max_bytes=1_000_000),
+            ("no form has its target's floor within 1.0 MB", "the smallest is too far (5.0 MB"),
+        ),
     ],
 )
 def test_an_impossible_wish_names_the_nearest(wish: Wish, said: tuple[str, ...]) -> None:

@@ -165,6 +165,11 @@ def test_hopper_is_refused_before_any_work_where_the_library_lacks_it() -> None:
         (ENGINE, {"timing_cache": Path("cache")}, "--timing-cache is of no use to TensorRT-RTX:"),
         (ENGINE, {"version_compatible": True}, "--version-compatible is of no use"),
         (ENGINE, {"hardware_compatible": True}, "--hardware-compatible is of no use"),
+        (
+            "tensorrt",
+            {"timing_cache": Path("missing/cache")},
+            "cannot be written: there is no folder missing",
+        ),
         (ENGINE, {"gpus": ("pascal",)}, "no GPU generation 'pascal'. Choose from: turing"),
     ],
 )

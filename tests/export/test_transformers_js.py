@@ -50,6 +50,12 @@ def test_the_graph_has_the_name_and_runs(target: str, dist: Path) -> None:
         assert encoder.encode("a text").shape == (64,)
 
 
+def test_the_card_promises_what_finds_the_name(dist: Path) -> None:
+    card = (dist / "onnx-int8" / "README.md").read_text(encoding="utf-8")
+    assert "transformers.js, which finds the graph" in card
+    assert "SentenceTransformer" not in card
+
+
 def test_what_transformers_js_cannot_read_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     options = BuildOptions(transformers_js=True)
     with pytest.raises(TargetError, match=r"transformers\.js cannot read pytorch-fp32"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from ringkas.quantize.tensorrt_encoder import _round
 from ringkas.quantize.tensorrt_layers import (
     QdqInput,
     QdqLinear,
@@ -86,3 +87,13 @@ def test_every_scheme_is_found_by_both_targets(precision: str) -> None:
 def test_what_lies_outside_is_clipped(levels: Levels) -> None:
     ends = torch.tensor([-1e9, 1e9])
     assert round_to(ends, levels).float().tolist() == [levels.lowest, levels.largest]
+
+
+def test_a_channel_fainter_than_the_least_scale_keeps_its_size() -> None:
+    weight = torch.randn(6, 64, generator=torch.Generator().manual_seed(4))
+    weight[1] *= 1e-6
+    weight[2] *= 3e-4
+    integers, scale = _round(weight, torch.eye(64), INT8, damping=0.1)
+    errors = (integers.float() * scale[:, None] - weight).abs().amax(1)
+    assert (errors <= torch.maximum(scale, weight.abs().amax(1) / 64)).all()
+    assert float(scale.min()) >= 2.0**-14

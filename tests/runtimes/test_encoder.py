@@ -111,6 +111,27 @@ def test_fewer_dimensions_are_normalised_again(encoder: Encoder, sample: list[st
     np.testing.assert_allclose(cut, expected, atol=1e-6)
 
 
+def test_codes_of_the_same_ranges_can_be_compared(encoder: Encoder, sample: list[str]) -> None:
+    vectors = encoder.encode(sample)
+    ranges = np.stack([vectors.min(axis=0), vectors.max(axis=0)])
+    codes = encoder.encode(sample, precision="int8")
+    np.testing.assert_array_equal(encoder.encode(sample, precision="int8", ranges=ranges), codes)
+    single = encoder.encode(sample[0], precision="int8", ranges=ranges)
+    assert np.abs(single.astype(int) - codes[0]).max() <= 1  # another batch, another order of summing
+    with pytest.raises(RingkasError, match=r"not \(2, 384\)"):
+        encoder.encode(sample, precision="uint8", ranges=ranges[:, :10])
+
+
+def test_what_cannot_be_coded_is_refused_before_it_is_encoded(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "encode_ids", None)
+    with pytest.raises(RingkasError, match="Pass ranges="):
+        encoder.encode("one text", precision="int8")
+    with pytest.raises(RingkasError, match="no precision 'int7'"):
+        encoder.encode(["one", "two"], precision="int7")
+
+
 @pytest.mark.parametrize("dimensions", [0, 385])
 def test_impossible_dimensions_are_refused(encoder: Encoder, dimensions: int) -> None:
     with pytest.raises(RingkasError, match="not between 1 and the model's 384"):

@@ -21,7 +21,7 @@ from ringkas.export.frontier import Point
 from ringkas.export.layout import write_layout
 from ringkas.export.onnx_quantized import write_twin
 from ringkas.progress import QUIET, Progress
-from ringkas.runtimes.cases import MIX, single_stream
+from ringkas.runtimes.cases import MIX, SINGLE_STREAM, cases
 from ringkas.runtimes.encoder import load, load_reference_encoder
 from ringkas.runtimes.measure import Plan, measure
 from ringkas.runtimes.parity import cosine
@@ -141,7 +141,7 @@ def measure_forms(forms: Sequence[Form], plan: Plan, progress: Progress = QUIET)
     first = forms[0].artifact
     texts = next(iter(text_sets.calibration(first.manifest.languages).values()))
     tokenizer = TextTokenizer(first.path, first.manifest.encoding)
-    cases = [case for case in single_stream(tokenizer, texts) if case.name != MIX]
+    wanted = [case for case in cases(tokenizer, texts, [SINGLE_STREAM]) if case.name != MIX]
     subjects = [Subject(form.name, artifact=form.artifact.path) for form in forms]
     return [
         Point(
@@ -154,7 +154,7 @@ def measure_forms(forms: Sequence[Form], plan: Plan, progress: Progress = QUIET)
             latency={timing.case: timing.total for timing in measured.timings},
             scheme=form.artifact.manifest.scheme,
         )
-        for form, measured in zip(forms, measure(subjects, cases, plan, progress), strict=True)
+        for form, measured in zip(forms, measure(subjects, wanted, plan, progress), strict=True)
     ]
 
 

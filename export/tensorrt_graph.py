@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.export import onnx_graph
+from ringkas.export.onnx_folding import share_equal_nodes
 from ringkas.quantize.tensorrt_schemes import TensorRTScheme, tensorrt_scheme
 from ringkas.runtimes.ort import TOKEN_OUTPUT
 
@@ -38,7 +39,8 @@ def write_typed_graph(checkpoint: Checkpoint, target: str, folder: Path) -> tupl
     scheme = tensorrt_scheme(target)
     twin = typed(checkpoint, scheme, ATTENTION)
     model = onnx_graph.trace(checkpoint, twin.reference, OPSET)
-    _share(model)
+    # Layers with the same input quantise it once: by equal shifts and factors, as wide as the encoder.
+    share_equal_nodes(model, size_limit=4096)
     take_int32(model)
     add_in_float32(model)
     if checkpoint.spec.pooling.include_prompt:
@@ -63,14 +65,6 @@ def _record(scheme: TensorRTScheme, twin: Typed) -> dict[str, object]:
             "calibration": {"texts": twin.texts, "tokens": twin.tokens},
         }
     return record
-
-
-def _share(model: onnx_ir.Model) -> None:
-    """Layers with the same input quantise it once: their nodes are equal, and equal nodes become one."""
-    from onnx_ir.passes import common
-
-    common.DeduplicateInitializersPass(size_limit=4096)(model)
-    common.CommonSubexpressionEliminationPass()(model)
 
 
 def take_int32(model: onnx_ir.Model) -> None:

@@ -68,11 +68,6 @@ def cases(tokenizer: TextTokenizer, texts: Sequence[str], scenarios: Sequence[Sc
     return found
 
 
-def single_stream(tokenizer: TextTokenizer, texts: Sequence[str]) -> list[Case]:
-    """Single texts by length, then all of them. A length that the texts do not have is left out."""
-    return cases(tokenizer, texts, [SINGLE_STREAM])
-
-
 def built_in_texts(language: str) -> tuple[str, ...]:
     """The probe texts of a language, given by its BCP-47 tag.
 

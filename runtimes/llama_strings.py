@@ -12,6 +12,7 @@ from ringkas.artifact import Artifact
 from ringkas.errors import ArtifactError
 from ringkas.runtimes.encoder import Encoder
 from ringkas.runtimes.llama import LlamaEngine
+from ringkas.runtimes.parity import cosine
 from ringkas.tokens import TextTokenizer
 
 # Known differences between llama.cpp's tokenizers and the reference's; `ringkas verify` counts their effect.
@@ -83,8 +84,7 @@ def _report(
     if changed:
         a = encoder.encode_ids([ours[row] for row in changed])
         b = encoder.encode_ids([theirs[row] for row in changed])
-        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        cosines[changed] = (a * b).sum(axis=1) / np.maximum(norms, 1e-12)
+        cosines[changed] = cosine(a, b)
     return StringReport(
         len(texts),
         len(texts) - len(changed),

@@ -77,12 +77,6 @@ def test_prompt_length_leaves_out_only_the_closing_special_token(folder: Path) -
     assert tokenizer.prompt_length(prompt) == len(tokenizer.encode([prompt])[0]) - 1
 
 
-def test_vocabulary_size_covers_every_id(folder: Path, tiny_unigram: dict[str, Any]) -> None:
-    assert TextTokenizer(folder, spec()).vocabulary_size() == 1 + max(
-        len(tiny_unigram["model"]["vocab"]) - 1, *(token["id"] for token in tiny_unigram["added_tokens"])
-    )
-
-
 def test_padding_is_on_the_right_and_masked() -> None:
     batch = pad([[5, 6, 7], [8]], pad_id=1)
     np.testing.assert_array_equal(batch.input_ids, [[5, 6, 7], [8, 1, 1]])

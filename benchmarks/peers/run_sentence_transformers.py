@@ -32,7 +32,8 @@ def open_encoder(model: str, threads: int | None) -> Callable[[list[str]], np.nd
             "session_options": session,
         }
     encoder = SentenceTransformer(model, backend=backend, device="cpu", model_kwargs=options)
-    return lambda texts: encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    # Without a default prompt, as the artifacts are measured.
+    return lambda texts: encoder.encode(texts, prompt="", normalize_embeddings=True, show_progress_bar=False)
 
 
 if __name__ == "__main__":

@@ -65,10 +65,6 @@ class TextTokenizer:
         special = {id for id, token in self._full().get_added_tokens_decoder().items() if token.special}
         return len(ids) - (1 if ids and ids[-1] in special else 0)
 
-    def vocabulary_size(self) -> int:
-        """One more than the highest id that a text can get."""
-        return 1 + max(self._full().get_vocab(with_added_tokens=True).values())
-
     def _full(self) -> Tokenizer:
         with self._lock:
             if self._opened is None:

@@ -13,7 +13,7 @@ from ringkas.commands.options import exit_by, json_option, print_json, threads_o
 from ringkas.errors import TextError
 from ringkas.progress import Progress
 
-# Lines that `ringkas embed` encodes at a time, so that a large file needs little memory.
+# Lines that `ringkas embed` encodes and writes at a time: vectors take far more memory than their texts.
 _CHUNK = 4096
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import msgspec
 import pytest
 
 from ringkas.errors import ArtifactError
-from ringkas.files import is_inside, sha256, staged_folder, write_json
+from ringkas.files import _is_running, is_inside, sha256, staged_folder, write_json
 
 
 @pytest.fixture
@@ -117,6 +118,73 @@ def test_failing_rename_leaves_the_earlier_json(tmp_path: Path, monkeypatch: pyt
     assert tree(tmp_path) == {"value.json": '"earlier"\n'}
 
 
+@pytest.fixture
+def null(tmp_path: Path) -> Path:
+    """A device of its own: one that root may replace."""
+    device = tmp_path / "null"
+    try:
+        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        device.write_bytes(b"")
+    except OSError as error:
+        pytest.skip(f"a device cannot be made here: {error}")
+    return device
+
+
+def test_device_stays_a_device(null: Path) -> None:
+    write_json(null, "value")
+    assert null.is_char_device()
+    assert list(null.parent.iterdir()) == [null]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_pipe_is_written_to(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        write_json(link, "value")
+        assert reader.stdout is not None
+        assert reader.stdout.read() == b'"value"\n'
+    assert link.is_symlink()
+    assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").is_symlink(), reason="no /dev/stdout on this system")
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_open_file_is_written_to(tmp_path: Path, kind: str, name: str) -> None:
+    script = f"""
+import pathlib
+pathlib.Path.replace = None  # so that a failing test leaves the system's own link alone
+from ringkas.files import write_json
+write_json(pathlib.Path({name!r}), 'value')
+"""
+    with (tmp_path / "out").open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE if kind == "pipe" else out, check=True
+        )
+    assert (done.stdout or (tmp_path / "out").read_bytes()) == b'"value"\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_link_to_a_file_is_replaced_and_the_file_stays(tmp_path: Path) -> None:
+    blob, link = tmp_path / "blob", tmp_path / "value.json"
+    blob.write_text("earlier", "utf-8")
+    link.symlink_to(blob)
+    write_json(link, "later")
+    assert not link.is_symlink()
+    assert tree(tmp_path) == {"blob": "earlier", "value.json": '"later"\n'}
+
+
+@pytest.mark.parametrize("name", ["value.json", "v[a]lue.json"])
+def test_partial_file_of_a_dead_process_is_swept(tmp_path: Path, dead_pid: int, name: str) -> None:
+    (tmp_path / f".{name}.partial-{dead_pid}").write_text("half", "utf-8")
+    running = tmp_path / f".{name}.partial-{os.getppid()}"
+    running.write_text("in the making", "utf-8")
+    write_json(tmp_path / name, "value")
+    assert tree(tmp_path) == {name: '"value"\n', running.name: "in the making"}
+
+
 # Staged folders
 
 
@@ -172,7 +240,9 @@ def test_place_below_a_file_is_one_line(earlier: Path, below: str) -> None:
 # What killed runs leave
 
 
-@pytest.mark.parametrize("name", ["partial-{pid}", "partial-", "partial-nonsense"])
+@pytest.mark.parametrize(
+    "name", ["partial-{pid}", "partial-", "partial-nonsense", "partial-99999999999999999999"]
+)
 def test_partial_folder_of_a_dead_process_is_swept(place: Path, dead_pid: int, name: str) -> None:
     fill(place.parent / f".artifact.{name.format(pid=dead_pid)}", "half")
     build(place)
@@ -183,6 +253,16 @@ def test_partial_folder_of_a_running_process_stays(place: Path) -> None:
     other = fill(place.parent / f".artifact.partial-{os.getppid()}", "in the making")
     build(place)
     assert tree(other) == {"file": "in the making"}
+
+
+def test_process_is_not_signalled_where_that_would_end_it(
+    dead_pid: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")
+        patch.setattr(os, "kill", lambda *_: pytest.fail("0 is CTRL_C_EVENT on Windows"))
+        assert _is_running(str(dead_pid))
+    assert not _is_running(str(dead_pid))
 
 
 def test_partial_folder_of_another_artifact_stays(place: Path, dead_pid: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -124,6 +126,19 @@ def test_help_works_in_the_bare_environment(bare: Path) -> None:
         b"pip install"
         in subprocess.run([bare, "-m", "ringkas", "doctor"], check=True, capture_output=True).stdout
     )
+
+
+def test_help_works_with_the_oldest_click(bare: Path, tmp_path: Path) -> None:
+    (oldest,) = re.findall(r'"click>=([0-9.]+),', (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    install = [bare, "-m", "pip", "install", "--quiet", "--target", tmp_path, f"click=={oldest}"]
+    subprocess.run(install, check=True, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    for arguments, code in (["--help"], 0), ([], 2), (["nonsense"], 2):
+        done = subprocess.run(
+            [bare, "-m", "ringkas", *arguments], capture_output=True, check=False, env=environment
+        )
+        assert done.returncode == code
+        assert b"Traceback" not in done.stderr
 
 
 def test_imports_go_one_way() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,19 @@ def write_text(file: Path, text: str) -> None:
 
 
 def write_bytes(file: Path, data: Buffer) -> None:
-    """Writes `data`, bytes or any buffer, beside `file` and renames it into place: nobody sees half of it."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    """Writes `data`, bytes or any buffer, beside `file` and renames it into place: nobody sees half of it.
+
+    A link to a file is replaced, not what it leads to: in the hub's cache that is a blob named by its hash.
+    What is no file is written to: a rename would put a file in the place of /dev/null.
+    """
+    if _is_stream(file):
+        with file.open("wb") as stream:
+            stream.write(data)
+        return
+    for left in _left_behind(file):
+        with suppress(OSError):
+            left.unlink()
+    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
     try:
         with partial.open("wb") as stream:
             stream.write(data)
@@ -102,6 +114,12 @@ def refuse_existing(places: Iterable[Path], *, overwrite: bool = False) -> None:
             raise ArtifactError(f"{place} exists", fix="Add --overwrite, or choose another folder")
 
 
+def _is_stream(file: Path) -> bool:
+    """Whether `file` is a device, a pipe or an open file such as /dev/stdout, whatever that leads to."""
+    is_open = file.is_symlink() and file.absolute().parts[1:2] in (("dev",), ("proc",))
+    return is_open or (file.exists() and not file.is_file())
+
+
 # The folders that this process is writing: its own number on any other is a killed namesake's.
 _active: set[Path] = set()
 
@@ -125,16 +143,25 @@ def _sweep(place: Path, previous: Path) -> None:
             shutil.rmtree(previous)
         else:
             previous.rename(place)
-    for partial in place.parent.glob(f".{place.name}.partial-*"):
-        pid = partial.name.removeprefix(f".{place.name}.partial-").split("-")[0]
+    for partial in _left_behind(place):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _left_behind(place: Path) -> Iterator[Path]:
+    """What killed runs left half-written beside `place`."""
+    prefix = f".{place.name}.partial-"
+    for partial in place.parent.glob(f"{glob.escape(prefix)}*"):
+        pid = partial.name.removeprefix(prefix).split("-")[0]
         if partial not in _active and (pid == str(os.getpid()) or not _is_running(pid)):
-            shutil.rmtree(partial, ignore_errors=True)
+            yield partial
 
 
 def _is_running(pid: str) -> bool:
+    if os.name == "nt":
+        return True  # there 0 is CTRL_C_EVENT: asking would end the process
     try:
         os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
+    except (ProcessLookupError, ValueError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ringkas.artifact import PARITY_FILE, Artifact, Manifest, Source, open_artifact, seal
 from ringkas.checkpoint import Checkpoint, open_checkpoint
@@ -22,7 +21,7 @@ from ringkas.export.tensorrt_build import PlanOptions, check_options
 from ringkas.export.tensorrt_graph import write_typed_graph
 from ringkas.export.vocabulary.counting import calibration_texts
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
-from ringkas.files import refuse_existing, staged_folder, write_json
+from ringkas.files import refuse_existing, scratch_folder, staged_folder, write_json
 from ringkas.progress import QUIET, Progress
 from ringkas.quantize.schemes import SCHEMES, OnnxScheme
 from ringkas.quantize.tensorrt_schemes import TENSORRT_ENGINES, tensorrt_scheme
@@ -251,9 +250,8 @@ def pruned(
     if options is None:
         yield checkpoint
         return
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".pruned-", dir=out) as folder:
-        pruned = prune_checkpoint(checkpoint, options, Path(folder) / "pruned", progress=progress)
+    with scratch_folder(out) as folder:
+        pruned = prune_checkpoint(checkpoint, options, folder / "pruned", progress=progress)
         yield replace(
             pruned, source=checkpoint.source, origin=checkpoint.origin, revision=checkpoint.revision,
             licence=checkpoint.licence,

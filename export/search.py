@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ringkas.artifact import open_artifact
 from ringkas.checkpoint import Checkpoint
@@ -20,7 +19,7 @@ from ringkas.export.build import Built, judge, pruned, require_engines
 from ringkas.export.frontier import Frontier, Point, best_of, write_frontier
 from ringkas.export.search_forms import TARGETS, FormMaker, measure_forms, part_texts
 from ringkas.export.vocabulary.prune import PruneOptions
-from ringkas.files import refuse_existing, staged_folder
+from ringkas.files import refuse_existing, scratch_folder, staged_folder
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.floors import floor_of
 from ringkas.runtimes.measure import Plan
@@ -113,11 +112,10 @@ def search(
     with pruned(checkpoint, options.prune, out, progress) as source:
         with progress.stage(f"encoding the probe set with PyTorch ({checkpoint.name})"):
             probe = reference_probe(checkpoint, source.languages)
-        out.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".search-", dir=out) as folder:
+        with scratch_folder(out) as folder:
             record = {**asdict(wish), "seed": options.seed}
             texts = part_texts(source, options.seed)
-            forms = FormMaker(source, probe, Path(folder), record, wish.cosine_min).make(texts, progress)
+            forms = FormMaker(source, probe, folder, record, wish.cosine_min).make(texts, progress)
             points = measure_forms(forms, options.plan, progress)
             chosen = choose(points, wish)
             frontier = Frontier(

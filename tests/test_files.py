@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from ringkas.errors import ArtifactError
-from ringkas.files import _is_running, is_inside, sha256, staged_folder, write_json
+from ringkas.files import _is_running, is_inside, scratch_folder, sha256, staged_folder, write_json
 
 
 @pytest.fixture
@@ -141,10 +141,10 @@ def test_pipe_is_written_to(tmp_path: Path) -> None:
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     link.symlink_to(pipe)
-    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
-        write_json(link, "value")
-        assert reader.stdout is not None
-        assert reader.stdout.read() == b'"value"\n'
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_json(link, "value")
+    assert os.read(reader, 100) == b'"value"\n'
+    os.close(reader)
     assert link.is_symlink()
     assert pipe.is_fifo()
 
@@ -263,6 +263,24 @@ def test_process_is_not_signalled_where_that_would_end_it(
         patch.setattr(os, "kill", lambda *_: pytest.fail("0 is CTRL_C_EVENT on Windows"))
         assert _is_running(str(dead_pid))
     assert not _is_running(str(dead_pid))
+
+
+def test_scratch_folder_goes_with_its_block(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path / "out") as first, scratch_folder(tmp_path / "out") as second:
+        assert first != second
+        (first / "file").touch()
+        assert first.parent == second.parent == tmp_path / "out"
+    with pytest.raises(KeyError), scratch_folder(tmp_path / "out"):
+        raise KeyError
+    assert tree(tmp_path / "out") == {}
+
+
+def test_scratch_folder_of_a_dead_process_is_swept(tmp_path: Path, dead_pid: int) -> None:
+    fill(tmp_path / f".scratch.partial-{dead_pid}-00", "gigabytes")
+    other = fill(tmp_path / f".scratch.partial-{os.getppid()}-00", "in use")
+    with scratch_folder(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [other.name]
 
 
 def test_partial_folder_of_another_artifact_stays(place: Path, dead_pid: int) -> None:

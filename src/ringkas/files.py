@@ -74,7 +74,7 @@ def staged_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
     if not place.name:
         raise ArtifactError(f"{place} cannot be replaced by a new folder", fix="Name a folder in it")
     previous = place.with_name(f".{place.name}.previous")
-    partial = place.with_name(f".{place.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+    partial = _partial(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _sweep(place, previous)
@@ -95,6 +95,22 @@ def staged_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         _active.discard(partial)
+
+
+@contextmanager
+def scratch_folder(place: Path) -> Iterator[Path]:
+    """A folder in `place` for what is only needed meanwhile; those of killed runs are swept first."""
+    place.mkdir(parents=True, exist_ok=True)
+    for left in _left_behind(place / "scratch"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = _partial(place / "scratch")
+    _active.add(folder)
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _active.discard(folder)
 
 
 def sha256(file: Path) -> str:
@@ -145,6 +161,10 @@ def _sweep(place: Path, previous: Path) -> None:
             previous.rename(place)
     for partial in _left_behind(place):
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(place: Path) -> Path:
+    return place.with_name(f".{place.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def _left_behind(place: Path) -> Iterator[Path]:

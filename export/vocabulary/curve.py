@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ringkas import texts as text_sets
-from ringkas.export.vocabulary.plot import Curve, draw
-from ringkas.export.vocabulary.prune import Plan, judging_texts, weigh_tokens
+from ringkas.export.vocabulary.plot import Curve, check_place, draw
+from ringkas.export.vocabulary.prune import Plan, judging_texts
 from ringkas.export.vocabulary.segment import Segmenter
 from ringkas.export.vocabulary.select import Limits, choose
 
@@ -22,7 +22,7 @@ def vocabulary_curve(plan: Plan, rows: Iterable[int] = ()) -> Curve:
     Without `rows`, at steps from what is always kept to the whole vocabulary. By the kind's theorem that
     share is the share of texts that are segmented as before, so nothing is written.
     """
-    weighed, document = weigh_tokens(plan), plan.document
+    weighed, document = plan.weighed, plan.document
     segmenter = Segmenter(document, lower_case=plan.checkpoint.spec.lower_case)
     segmented = {
         tag: [np.array(ids, dtype=np.int64) for ids in segmenter.ids(texts)]
@@ -42,4 +42,5 @@ def vocabulary_curve(plan: Plan, rows: Iterable[int] = ()) -> Curve:
 
 def plot_checkpoint(plan: Plan, file: Path) -> None:
     """Draws the curve of `plan` into the PNG `file`."""
+    check_place(file)
     draw(vocabulary_curve(plan), file)

@@ -64,18 +64,18 @@ class Language:
 
 
 def resolve_languages(tags: Iterable[str], corpora: Mapping[str, tuple[Path, ...]]) -> tuple[Language, ...]:
-    """The languages of BCP-47 `tags`, in order, each once.
+    """The languages of BCP-47 `tags`, in order, each once. `corpora` are by canonical tag.
 
     Raises:
         TargetError: no tag; not a language; neither a word list, a script of its own nor a corpus; a corpus
             for a language that was not chosen.
     """
-    resolved = tuple({canonical(tag): resolve(tag, bool(corpora.get(tag))) for tag in tags}.values())
-    if not resolved:
+    chosen = dict.fromkeys(map(canonical, tags))
+    if not chosen:
         raise TargetError("no language was named", fix="Name some, for example --languages ko,en")
-    chosen = {canonical(tag) for tag in tags}
+    resolved = tuple(resolve(tag, bool(corpora.get(tag))) for tag in chosen)
     for tag in corpora:
-        if canonical(tag) not in chosen:
+        if tag not in chosen:
             raise TargetError(
                 f"there is a corpus for {tag!r}, which is not among the languages",
                 fix=f"Add it: --languages {','.join([*sorted(chosen), tag])}",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ringkas.errors import MissingExtra, TargetError
+from ringkas.errors import TargetError, require
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,25 @@ class Curve:
     marks: Mapping[str, int] = field(default_factory=dict)
 
 
-def draw(curve: Curve, file: Path) -> None:
-    """Writes the picture to `file`.
+def check_place(file: Path) -> None:
+    """Asks for what drawing into `file` needs, before there is anything to draw.
 
     Raises:
+        TargetError: it is no PNG, or there is no folder for it.
         MissingExtra: matplotlib is not installed.
     """
     if file.suffix != ".png":
-        raise TargetError(f"{file} does not end in .png")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise MissingExtra("matplotlib", "plot") from None
+        raise TargetError(f"{file} does not end in .png", fix="Name a .png, such as rows.png")
+    if not file.parent.is_dir():
+        raise TargetError(f"there is no folder {file.parent} to write {file.name} into", fix="Make it first")
+    require("plot", "matplotlib")
+
+
+def draw(curve: Curve, file: Path) -> None:
+    """Writes the picture to `file`, which `check_place` allows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

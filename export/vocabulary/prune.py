@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class PruneOptions:
 
     Args:
         languages: BCP-47 tags.
-        corpora: files of text by tag; plain or .jsonl, with or without .gz.
+        corpora: files of text by tag, those of `tl` and `fil` together; plain or .jsonl, with or without .gz.
         max_tokens: at most so many rows, the most useful ones.
         coverage: at least such a share of expected tokens in every language, when there is no `max_tokens`.
         keep_all_characters: keep every piece of one character of any script, so that no character becomes
@@ -69,6 +70,12 @@ class PruneOptions:
     coverage: float | None = None
     keep_all_characters: bool = False
 
+    def __post_init__(self) -> None:
+        corpora: dict[str, tuple[Path, ...]] = {}
+        for tag, files in self.corpora.items():
+            corpora[canonical(tag)] = (*corpora.get(canonical(tag), ()), *files)
+        object.__setattr__(self, "corpora", corpora)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -79,6 +86,11 @@ class Plan:
     languages: tuple[Language, ...]
     options: PruneOptions
     corpora: Mapping[str, CorpusCounts]
+
+    @cached_property
+    def weighed(self) -> Weighed:
+        """Which tokens must stay, and how often each is expected in each language."""
+        return _weigh_tokens(self)
 
 
 @dataclass(frozen=True)
@@ -107,16 +119,21 @@ def prune_checkpoint(
         ArtifactError: `place` exists and `overwrite` is false, or cannot be written.
     """
     refuse_existing([place], overwrite=overwrite)
-    plan = make_plan(checkpoint, options, progress)
+    return prune_by(make_plan(checkpoint, options, progress), place, overwrite=overwrite, progress=progress)
+
+
+def prune_by(plan: Plan, place: Path, *, overwrite: bool = False, progress: Progress = QUIET) -> Checkpoint:
+    """As `prune_checkpoint`, by a plan that is made."""
+    full = plan.checkpoint.path
     with progress.stage(f"choosing tokens for {', '.join(language.tag for language in plan.languages)}"):
         kept = choose_ids(plan)
     with staged_folder(place, overwrite=overwrite) as folder:
         with progress.stage(f"writing {len(kept)} of {vocabulary_size(plan.document)} tokens"):
             notes = write_pruned(plan, kept, folder)
         with progress.stage("comparing the pruned files with the full ones"):
-            audit(checkpoint.path, folder, kept)
+            audit(full, folder, kept)
         with progress.stage("judging the vocabulary on text that did not choose it"):
-            judged = compare_vectors(checkpoint.path, folder, _compare_segmentation(plan, kept, folder))
+            judged = compare_vectors(full, folder, _compare_segmentation(plan, kept, folder))
         certificate = _certificate(plan, kept, folder, judged, notes).as_dict()
         write_json(folder / VOCABULARY_FILE, certificate)
         _append_to_card(folder / "README.md", certificate)
@@ -130,16 +147,14 @@ def make_plan(checkpoint: Checkpoint, options: PruneOptions, progress: Progress 
     document = read_document(checkpoint.path)
     corpora = {}
     if options.corpora:
-        files = {canonical(tag): paths for tag, paths in options.corpora.items()}
         segmenter = Segmenter(document, lower_case=checkpoint.spec.lower_case)
-        for tag, paths in files.items():
+        for tag, paths in options.corpora.items():
             with progress.stage(f"counting {', '.join(map(str, paths))}"):
                 corpora[tag] = count_corpus(paths, segmenter, vocabulary_size(document))
     return Plan(checkpoint, document, languages, options, corpora)
 
 
-def weigh_tokens(plan: Plan) -> Weighed:
-    """Which tokens must stay, and how often each is expected in each language."""
+def _weigh_tokens(plan: Plan) -> Weighed:
     checkpoint, document, options = plan.checkpoint, plan.document, plan.options
     segmenter = Segmenter(document, lower_case=checkpoint.spec.lower_case)
     pieces = read_pieces(document)
@@ -156,7 +171,7 @@ def weigh_tokens(plan: Plan) -> Weighed:
 
 def choose_ids(plan: Plan) -> list[int]:
     """The token ids to keep, ascending."""
-    weighed = weigh_tokens(plan)
+    weighed = plan.weighed
     limits = Limits(plan.options.max_tokens, plan.options.coverage)
     kept: list[int] = np.flatnonzero(choose(weighed.pieces, weighed.usage, weighed.must, limits)).tolist()
     return kept
@@ -207,8 +222,7 @@ def judging_texts(plan: Plan) -> dict[str, tuple[str, Sequence[str]]]:
     built_in = text_sets.probe([language.tag for language in plan.languages])
     chosen: dict[str, tuple[str, Sequence[str]]] = {}
     for language in plan.languages:
-        corpus = plan.corpora.get(language.tag)
-        base = language.tag.split("-")[0]
+        corpus, base = plan.corpora.get(language.tag), text_sets.base_language(language.tag)
         if corpus is not None and corpus.held_out:
             chosen[language.tag] = ("the held-out part of the corpus", corpus.held_out)
         elif base in text_sets.LANGUAGES:
@@ -282,5 +296,5 @@ def _bytes(tensors: Sequence[Tensor], folder: Path) -> int:
 
 
 def _append_to_card(file: Path, certificate: Mapping[str, Any]) -> None:
-    card = file.read_text(encoding="utf-8").rstrip() + "\n\n" if file.is_file() else ""
+    card = file.read_text(encoding="utf-8", errors="replace").rstrip() + "\n\n" if file.is_file() else ""
     file.write_text(card + to_markdown(certificate), encoding="utf-8")

@@ -10,11 +10,14 @@ from typing import Any
 
 import msgspec
 
+from ringkas.artifact import MANIFEST_FILE, PARITY_FILE
 from ringkas.checkpoint import SHARDED_WEIGHTS, Checkpoint
+from ringkas.compact import COMPACT_FILE
 from ringkas.errors import CheckpointError
 from ringkas.export.vocabulary import spm
 from ringkas.export.vocabulary.kinds import added_beyond, kind_of
 from ringkas.files import write_json
+from ringkas.runtimes.probe import PROBE_FILE
 from ringkas.tokens import TOKENIZER_FILE
 
 # Old id to new id.
@@ -25,6 +28,8 @@ _LEFT_OUT_SUFFIXES = frozenset(
     {".bin", ".pt", ".pth", ".ckpt", ".onnx", ".onnx_data", ".h5", ".msgpack", ".ot", ".gguf", ".safetensors"}
 )
 _LEFT_OUT_FOLDERS = frozenset({"onnx", "openvino"})
+# What an artifact says of its own weights and vocabulary: the checkpoint may be a pytorch-fp32 artifact.
+_ARTIFACT_FILES = frozenset({MANIFEST_FILE, PARITY_FILE, PROBE_FILE, COMPACT_FILE})
 _SENTENCEPIECE_FILES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "sentencepiece.model")
 
 
@@ -34,6 +39,8 @@ def copy_other_files(source: Path, folder: Path) -> list[str]:
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         name = file.relative_to(source)
         if any(part.startswith(".") for part in name.parts) or name.name == SHARDED_WEIGHTS:
+            continue
+        if name.as_posix() in _ARTIFACT_FILES:
             continue
         # A Dense module's weights know no token; the encoder's own are streamed elsewhere.
         is_module = len(name.parts) > 1 and name.suffix == ".safetensors" and name.parts[0][:1].isdigit()

@@ -55,11 +55,6 @@ class Segmenter:
         found[: len(tokens)] = [token.startswith(_SPACE_MARKS) for token in tokens]
         return found
 
-    def token_id(self, token: str) -> int | None:
-        """The id of a token as the file spells it."""
-        found: int | None = self._tokenizer.token_to_id(token)
-        return found
-
 
 @dataclass(frozen=True)
 class TokenRows:

@@ -19,6 +19,7 @@ from ringkas.export.vocabulary.languages import Language, words_of
 from ringkas.export.vocabulary.pieces import Mask, Pieces, Weights
 from ringkas.export.vocabulary.segment import Segmenter
 from ringkas.export.vocabulary.wordlists import count_words
+from ringkas.texts import base_language
 
 # The share of expected tokens that is kept when neither a number nor a share is asked for.
 DEFAULT_COVERAGE = 0.9995
@@ -85,7 +86,7 @@ def must_keep(
     characters = ~pieces.lettered | pieces.ascii | all_characters
     for language in languages:
         characters = characters | pieces.of_scripts(language.scripts)
-        if language.tag in _RARE_CHARACTERS:
+        if base_language(language.tag) in _RARE_CHARACTERS:
             kept |= _rare_characters(language, pieces)
     return kept | (pieces.single & characters)
 
@@ -153,7 +154,7 @@ def _language_usage(
 
 
 def _rare_characters(language: Language, pieces: Pieces) -> Mask:
-    script, count = _RARE_CHARACTERS[language.tag]
+    script, count = _RARE_CHARACTERS[base_language(language.tag)]
     eligible = pieces.single & pieces.of_scripts((script,))
     if language.repertoire is not None:
         eligible = eligible & pieces.in_repertoire(language.repertoire)

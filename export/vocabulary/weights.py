@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 
 from ringkas.checkpoint import SHARDED_WEIGHTS, WEIGHTS
@@ -53,6 +54,10 @@ class Tensor:
         return self.size // self.shape[0]
 
 
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
+
+
 def read_tensors(folder: Path) -> list[Tensor]:
     """The tensors of a checkpoint folder, one file or many, in order.
 
@@ -62,7 +67,7 @@ def read_tensors(folder: Path) -> list[Tensor]:
     index = folder / SHARDED_WEIGHTS
     names = [WEIGHTS]
     if not (folder / WEIGHTS).is_file() and index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(_read_index(index).weight_map.values()))
     return [tensor for name in names for tensor in _tensors(folder / name)]
 
 
@@ -116,15 +121,19 @@ def write_kept_rows(tensors: Sequence[Tensor], kept: Sequence[int], file: Path) 
     with file.open("wb") as output:
         output.write(struct.pack("<Q", len(encoded)) + encoded)
         for tensor in tensors:
-            for chunk in _rows(tensor, kept) if tensor.name in cut else _whole(tensor):
+            for chunk in rows_of(tensor, kept) if tensor.name in cut else _whole(tensor):
                 output.write(chunk)
     heads = sorted(cut - {table_of(tensors).name})
     return [f"{name} was cut to the same rows" for name in heads]
 
 
-def rows_of(tensor: Tensor, ids: Sequence[int]) -> Iterator[bytes]:
-    """The bytes of rows `ids` of a tensor, in order, some megabytes at a time."""
-    return _rows(tensor, ids)
+def _read_index(file: Path) -> _Index:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=_Index)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"{file} is truncated or corrupt", why=str(error), fix="Fetch the checkpoint again"
+        ) from None
 
 
 def _has_a_row_a_token(tensor: Tensor, rows: int) -> bool:
@@ -140,7 +149,8 @@ def _has_a_row_a_token(tensor: Tensor, rows: int) -> bool:
     return True
 
 
-def _rows(tensor: Tensor, ids: Sequence[int]) -> Iterator[bytes]:
+def rows_of(tensor: Tensor, ids: Sequence[int]) -> Iterator[bytes]:
+    """The bytes of rows `ids` of a tensor, in order, some megabytes at a time."""
     at_once = max(1, _COPY_BYTES // max(1, tensor.row_bytes))
     wanted = np.asarray(ids, dtype=np.int64)
     with tensor.file.open("rb") as source:

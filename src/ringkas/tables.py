@@ -218,10 +218,6 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def _cosine(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"
-
-
 def _score(value: float | None, form: str = ".4f") -> str:
     return "" if value is None else format(value, form)
 

@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from ringkas import texts as text_sets
 from ringkas.checkpoint import DEMO, Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, CheckpointError, TargetError
-from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
+from ringkas.export.vocabulary.prune import PruneOptions, make_plan, prune_checkpoint
+from ringkas.export.vocabulary.rewrite import copy_other_files
+from ringkas.export.vocabulary.weights import read_tensors
 from ringkas.runtimes.encoder import load_reference_encoder
 from ringkas.tokens import TextTokenizer
 from ringkas.vocabulary import KEPT_IDS_FILE, VOCABULARY_FILE
@@ -188,6 +190,57 @@ def test_a_corpus_serves_a_language_without_a_list(
     chosen = certificate["selection"]["sources"]["jv"]
     assert chosen["corpus_texts"] + chosen["corpus_held_out_texts"] <= len(lines)
     assert judged["texts"] == chosen["corpus_held_out_texts"] > 10
+
+
+@pytest.mark.parametrize(
+    ("language", "tags"), [("jv", ("jv", "JV")), ("jv", ("JV",)), ("fil", ("tl", "fil")), ("tl", ("fil",))]
+)
+def test_every_spelling_of_a_tag_is_one_corpus(
+    small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, tmp_path: Path,
+    language: str, tags: tuple[str, ...],
+) -> None:  # fmt: skip
+    corpora = {tag: (tmp_path / f"{n}.txt",) for n, tag in enumerate(tags)}
+    for (file,) in corpora.values():
+        file.write_text("\n".join(f"Buku {file.stem} ana ing meja {n}." for n in range(200)), "utf-8")
+    plan = make_plan(
+        random_checkpoint(small_documents["unigram"]), PruneOptions((language,), corpora=corpora)
+    )
+    (counted,) = plan.corpora.values()
+    # A tenth of the lines is for calibration.
+    assert counted.texts + counted.held_out_texts == pytest.approx(180 * len(tags), rel=0.1)
+    assert set(plan.corpora) == {language.tag for language in plan.languages}
+
+
+def test_a_card_that_is_not_utf8_is_kept(
+    small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    full = random_checkpoint(small_documents["unigram"])
+    (full.path / "README.md").write_bytes("# Größe".encode("latin-1"))
+    pruned = prune_checkpoint(full, PruneOptions(("id",), max_tokens=900), tmp_path / "out")
+    card = (pruned.path / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# Gr")
+    assert "## Vocabulary: id" in card
+
+
+def test_an_artifact_s_own_files_stay_behind(tmp_path: Path) -> None:
+    full, out = tmp_path / "full", tmp_path / "out"
+    (full / "parity").mkdir(parents=True)
+    out.mkdir()
+    for name in ("ringkas.json", "parity.json", "parity/probe.npz", "compact.npz", "LICENSE"):
+        (full / name).write_text("of the full one", "utf-8")
+    assert copy_other_files(full, out) == []
+    assert [path.name for path in out.rglob("*")] == ["LICENSE"]
+
+
+@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": {"a": 5}}', '{"weight_map": []}', "\xff"])
+def test_a_damaged_index_of_weights_is_named(
+    small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, index: str
+) -> None:
+    full = random_checkpoint(small_documents["unigram"])
+    (full.path / "model.safetensors").unlink()
+    (full.path / "model.safetensors.index.json").write_bytes(index.encode("latin-1"))
+    with pytest.raises(CheckpointError, match=r"index\.json is truncated or corrupt"):
+        read_tensors(full.path)
 
 
 @pytest.mark.parametrize(

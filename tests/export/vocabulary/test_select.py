@@ -48,6 +48,17 @@ def test_characters_that_always_stay() -> None:
     assert every.sum() == len(pieces) - 2
 
 
+@pytest.mark.parametrize("tag", ["ko-KR", "KO", "ko-Kore"])
+def test_every_tag_of_korean_keeps_its_hanja(tag: str) -> None:
+    pieces = pieces_of("<s>", "가", "水", "the")
+    assert must_keep(resolve_languages((tag,), {}), pieces, [], all_characters=False).tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
 def test_the_most_useful_come_first_with_their_ancestors() -> None:
     pieces = pieces_of("<s>", "a", "b", "ab", "abc", "c", "d", parents={3: (1, 2), 4: (3, 5)})
     usage = Usage({"en": np.array([0, 0, 0, 0.1, 0.5, 0, 0.4])})

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 import ringkas
 from ringkas.artifact import open_artifact, seal
 from ringkas.cli import cli
+from ringkas.export.vocabulary.counting import count_corpus
 from ringkas.runtimes.floors import FLOORS, Floor
 
 TARGET = "pytorch-fp32"
@@ -241,6 +242,54 @@ def test_wrong_usage_is_one_line(arguments: list[str], said: str, help: str) -> 
     assert_refused(run(*arguments), said, f"See: {help}\n")
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--target", "onnx-fp32", "--gpu", "ada"], "--gpu goes with a TensorRT target."),
+        (["--target", "gguf-f16", "--profile", "junk"], "--profile goes with a TensorRT target."),
+        (["--target", TARGET, "--defer"], "--defer goes with a TensorRT target."),
+        (["--target", TARGET, "--timing-cache", "x"], "--timing-cache goes with a TensorRT target."),
+        (["--target", TARGET, "--workspace-mb", "1"], "--workspace-mb goes with a TensorRT target."),
+        (["--target", TARGET, "--version-compatible"], "--version-compatible goes with a TensorRT target."),
+        (["--target", TARGET, "--hardware-compatible"], "--hardware-compatible goes with a TensorRT target."),
+        (["--scheme", "x.toml", "--gpu", "ada"], "--gpu goes with a TensorRT target."),
+        (["--min-cosine", "0.9", "--defer"], "--defer goes with a TensorRT target."),
+        (["--target", TARGET, "--seed", "0"], "--seed goes with --min-cosine, --max-size or --fastest."),
+        (["--target", "tensorrt-fp16", "--target", TARGET, "--profile", "junk", "--defer"], "'junk'"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    checkpoint: Path, tmp_path: Path, options: list[str], said: str
+) -> None:
+    assert_refused(run("build", checkpoint, *options, "--out", tmp_path / "dist"), said)
+    assert not (tmp_path / "dist").exists()
+
+
+@pytest.mark.parametrize(("plot", "said"), [("rows.svg", "Name a .png"), ("absent/rows.png", "no folder")])
+def test_plot_that_cannot_be_drawn_is_refused_before_any_work(tmp_path: Path, plot: str, said: str) -> None:
+    command = ["prune", "absent", "--languages", "en", "--corpus", "en=absent", "--out", tmp_path / "out"]
+    assert_refused(run(*command, "--plot", tmp_path / plot), said)
+
+
+def test_corpora_are_counted_once_with_a_plot(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib", reason="drawing needs the extra [plot]")
+    (tmp_path / "en.txt").write_text("\n".join(f"line {n} of a corpus" for n in range(100)), "utf-8")
+    counted = []
+
+    def count(*arguments: Any) -> Any:
+        counted.append(arguments[0])
+        return count_corpus(*arguments)
+
+    monkeypatch.setattr("ringkas.export.vocabulary.prune.count_corpus", count)
+    command = ["prune", checkpoint, "--languages", "en", "--corpus", f"en={tmp_path / 'en.txt'}"]
+    result = run(*command, "--out", tmp_path / "out", "--plot", tmp_path / "rows.png")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "rows.png").is_file()
+    assert counted == [(tmp_path / "en.txt",)]
+
+
 def test_verifying_what_cannot_be_written_to_stands(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read_only(*_: Any) -> None:
         raise OSError(30, os.strerror(30))
@@ -347,6 +396,18 @@ def test_build_s_json_is_the_report_on_disk(checkpoint: Path, tmp_path: Path) ->
     assert one["path"] == str(tmp_path / TARGET)
     assert one["size"] == open_artifact(tmp_path / TARGET).size
     assert one["parity"] == json.loads((tmp_path / TARGET / "parity.json").read_text("utf-8"))
+
+
+def test_rebuild_s_json_is_the_row_of_a_build(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (built,) = ringkas.build_all(ringkas.open_checkpoint(checkpoint), [TARGET], tmp_path)
+    monkeypatch.setattr("ringkas.export.rebuild.rebuild", lambda *_, **__: built)
+    result = run("rebuild", built.artifact.path, "--target", "tensorrt-fp16", "--out", tmp_path, "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert found.keys() == {"path", "size", "execution", "parity"}
+    assert found["path"] == str(built.artifact.path)
 
 
 # Parity that falls short: exit 1

@@ -157,6 +157,17 @@ def test_an_unmet_wish_is_one_line_and_exit_status_1(tmp_path: Path, monkeypatch
     assert "the nearest so small is small (10.0 MB" in result.stderr
 
 
+def test_an_unmet_wish_in_json_is_an_empty_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(*_: object) -> None:
+        raise unmet(POINTS, Wish(max_bytes=1_000_000), tmp_path / "search")
+
+    monkeypatch.setattr("ringkas.export.search.search", search)
+    result = run("build", "demo", "--max-size", "1MB", "--out", tmp_path / "dist", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == []
+    assert "the smallest is too far" in result.stderr
+
+
 @pytest.fixture(scope="module")
 def checkpoint(small_checkpoint: Callable[..., Path]) -> Path:
     return small_checkpoint(width=64, max_length=64)

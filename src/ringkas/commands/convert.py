@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from ringkas.commands.options import (
-    exit_by,
     json_option,
     model_options,
     parse_corpora,
@@ -17,7 +16,7 @@ from ringkas.commands.options import (
     vocabulary_options,
     with_options,
 )
-from ringkas.commands.plan import plan_options, read_plan_options
+from ringkas.commands.plan import is_given, plan_options, read_plan_options, refuse_plan_options, report_built
 from ringkas.commands.wishes import read_scheme_option, read_wish, run_search, wish_options
 from ringkas.progress import Progress
 
@@ -50,38 +49,33 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     """
     from ringkas.checkpoint import open_checkpoint
     from ringkas.export.build import BuildOptions, build_all, prune_options
-    from ringkas.tables import print_built
+    from ringkas.quantize.tensorrt_schemes import TENSORRT_ENGINES
+    from ringkas.targets import target
 
     wish = read_wish(options)
+    if wish is None and is_given("seed"):
+        raise click.UsageError(
+            "--seed goes with --min-cosine, --max-size or --fastest.", click.get_current_context()
+        )
+    if not any(target(name).engine in TENSORRT_ENGINES for name in options["targets"]):
+        refuse_plan_options()
     scheme = read_scheme_option(options)
     languages = [] if options["languages"] is None else parse_languages(options["languages"])
     pruning = prune_options(languages, parse_corpora(options["corpora"]), options["max_tokens"])
     checkpoint = open_checkpoint(model, options["revision"])
     if wish is not None:
-        built = [run_search(checkpoint, wish, out, options, pruning)]
+        try:
+            built = [run_search(checkpoint, wish, out, options, pruning)]
+        except SystemExit:  # no form meets the wish, which was said
+            if as_json:
+                print_json([])
+            raise
     else:
         targets = options["targets"] if scheme is None else [scheme.target]
         plan = read_plan_options(options, defer=options["defer"])
         asked = BuildOptions(options["overwrite"], pruning, scheme, options["transformers_js"], plan)
         built = build_all(checkpoint, targets, out, asked, Progress())
-    if as_json:
-        print_json(
-            [
-                {
-                    "path": str(one.artifact.path),
-                    "size": one.artifact.size,
-                    "execution": one.artifact.manifest.execution,
-                    "parity": one.report,
-                }
-                for one in built
-            ]
-        )
-    else:
-        print_built([(one.artifact, one.report) for one in built])
-    for one in built:
-        for failure in one.report.failures:
-            click.echo(f"{one.artifact.path}: {failure}", err=True)
-    exit_by(all(one.report.passed for one in built))
+    report_built(built, as_json=as_json)
 
 
 @click.command()
@@ -101,10 +95,13 @@ def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) 
     """
     from ringkas.checkpoint import open_checkpoint
     from ringkas.export.vocabulary.curve import plot_checkpoint
-    from ringkas.export.vocabulary.prune import PruneOptions, make_plan, prune_checkpoint
+    from ringkas.export.vocabulary.plot import check_place
+    from ringkas.export.vocabulary.prune import PruneOptions, make_plan, prune_by
     from ringkas.files import refuse_existing
     from ringkas.tables import print_vocabulary
 
+    if options["plot"]:
+        check_place(options["plot"])
     asked = PruneOptions(
         languages=tuple(parse_languages(languages)),
         corpora={tag: tuple(files) for tag, files in parse_corpora(options["corpora"]).items()},
@@ -114,9 +111,10 @@ def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) 
     )
     checkpoint = open_checkpoint(model, options["revision"])
     refuse_existing([out], overwrite=options["overwrite"])
+    plan = make_plan(checkpoint, asked, Progress())
     if options["plot"]:
-        plot_checkpoint(make_plan(checkpoint, asked, Progress()), options["plot"])
-    pruned = prune_checkpoint(checkpoint, asked, out, overwrite=options["overwrite"], progress=Progress())
+        plot_checkpoint(plan, options["plot"])
+    pruned = prune_by(plan, out, overwrite=options["overwrite"], progress=Progress())
     assert pruned.vocabulary is not None
     if as_json:
         print_json(pruned.vocabulary)

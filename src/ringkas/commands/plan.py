@@ -1,17 +1,21 @@
-"""`ringkas rebuild`, and the options of TensorRT plans that it shares with `ringkas build`."""
+"""`ringkas rebuild`, and what it shares with `ringkas build`: the options of TensorRT plans, the report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ringkas.commands.options import exit_by, json_option, print_json, with_options
 from ringkas.progress import Progress
 
 if TYPE_CHECKING:
+    from ringkas.export.build import Built
+    from ringkas.export.rebuild import Rebuilt
     from ringkas.export.tensorrt_build import PlanOptions
 
 plan_options = (
@@ -45,6 +49,45 @@ def read_plan_options(options: Mapping[str, Any], *, defer: bool = False) -> Pla
     )
 
 
+def refuse_plan_options() -> None:
+    """Raises `UsageError` for the first option of plans that the command line gives, where none is built."""
+    from ringkas.export.tensorrt_build import PlanOptions
+
+    context = click.get_current_context()
+    names = {field.name for field in fields(PlanOptions)}
+    for option in context.command.params:
+        if option.name in names and is_given(option.name):
+            raise click.UsageError(f"{option.opts[0]} goes with a TensorRT target.", context)
+
+
+def is_given(name: str) -> bool:
+    """Whether the command line states an option, be it the default."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def report_built(built: Sequence[Built] | Sequence[Rebuilt], *, as_json: bool, alone: bool = False) -> None:
+    """Prints what was made, names what fell short, and exits by it. The JSON of one `alone` is no list."""
+    from ringkas.tables import print_built
+
+    rows = [
+        {
+            "path": str(one.artifact.path),
+            "size": one.artifact.size,
+            "execution": one.artifact.manifest.execution,
+            "parity": one.report,
+        }
+        for one in built
+    ]
+    if as_json:
+        print_json(rows[0] if alone else rows)
+    else:
+        print_built([(one.artifact, one.report) for one in built])
+    for one in built:
+        for failure in one.report.failures:
+            click.echo(f"{one.artifact.path}: {failure}", err=True)
+    exit_by(all(one.report.passed for one in built))
+
+
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--target", required=True, help="Such as tensorrt-fp16: the precision of the artifact's graph.")
@@ -59,7 +102,6 @@ def rebuild(artifact: Path, target: str, out: Path, as_json: bool, **options: An
     artifact carries, and parity.json then says how near it is on this GPU.
     """
     from ringkas.export.rebuild import rebuild as run
-    from ringkas.tables import print_built
 
     done = run(
         artifact,
@@ -69,18 +111,4 @@ def rebuild(artifact: Path, target: str, out: Path, as_json: bool, **options: An
         overwrite=options["overwrite"],
         progress=Progress(),
     )
-    manifest = done.artifact.manifest
-    if as_json:
-        print_json(
-            {
-                "path": str(done.artifact.path),
-                "size": done.artifact.size,
-                "execution": manifest.execution,
-                "parity": done.report,
-            }
-        )
-    else:
-        print_built([(done.artifact, done.report)])
-    for failure in done.report.failures:
-        click.echo(f"{done.artifact.path}: {failure}", err=True)
-    exit_by(done.report.passed)
+    report_built([done], as_json=as_json, alone=True)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ringkas.artifact import Artifact
-from ringkas.errors import ArtifactError, MissingExtra
+from ringkas.doctor import load_onnxruntime
+from ringkas.errors import ArtifactError
 from ringkas.runtimes.engine import Engine, Vectors
 from ringkas.tokens import TokenBatch
 
@@ -55,12 +56,9 @@ def open_session(model: Path, threads: int | None = None, device: str | None = N
 
     Raises:
         MissingExtra: onnxruntime is not installed.
-        ArtifactError: the graph cannot be loaded, or the device is not there.
+        RingkasError: it is broken, the graph cannot be loaded, or the device is not there.
     """
-    try:
-        import onnxruntime
-    except ModuleNotFoundError:
-        raise MissingExtra("onnxruntime", "onnx") from None
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.inter_op_num_threads = 1  # the graph is one chain: there is nothing to run beside it

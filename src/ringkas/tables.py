@@ -207,9 +207,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     table = _table("what", "here", "install with")
     for part in diagnosis.parts:
         versions = ", ".join(f"{name} {version}" for name, version in part.versions.items())
-        table.add_row(
-            part.purpose, versions or "yes" if part.ready else "no", "" if part.ready else part.install
-        )
+        here = versions or "yes" if part.ready else part.problem or "no"
+        table.add_row(part.purpose, here, "" if part.ready else part.install)
     _print(table)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ringkas.errors import CheckpointError
 from ringkas.export.vocabulary.kinds import kind_of
 from ringkas.export.vocabulary.segment import Segmenter, characters_of
+from ringkas.runtimes.parity import cosine
 
 Vectors = npt.NDArray[np.float32]
 
@@ -151,9 +152,7 @@ def unknown_ids(document: Mapping[str, Any]) -> frozenset[int]:
 
 def similarity(full: Vectors, pruned: Vectors) -> Similarity:
     """Cosines of two float arrays of shape (texts, dimension), row by row."""
-    left, right = full.astype(np.float64), pruned.astype(np.float64)
-    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    cosines = np.clip((left * right).sum(axis=1) / np.maximum(norms, 1e-30), -1.0, 1.0)
+    cosines = cosine(full, pruned)
     return Similarity(len(cosines), float(cosines.min()), float(cosines.mean()))
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ringkas.errors import ArtifactError, MissingExtra
+from ringkas.doctor import load_onnxruntime
+from ringkas.errors import ArtifactError
 from ringkas.runtimes.engine import Engine, Vectors
 from ringkas.runtimes.ort import SENTENCE_OUTPUT, TOKEN_OUTPUT
 from ringkas.spec import EncodingSpec
@@ -25,10 +26,7 @@ class OracleEngine(Engine):
 
     def __init__(self, model: Path, spec: EncodingSpec) -> None:
         super().__init__(spec.dimension, spec.max_length)
-        try:
-            import onnxruntime
-        except ModuleNotFoundError:
-            raise MissingExtra("onnxruntime", "onnx") from None
+        onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = _ERRORS_ONLY

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ringkas.commands.options import (
+    PARITY_FELL_SHORT,
     json_option,
     model_options,
     parse_corpora,
@@ -18,6 +20,7 @@ from ringkas.commands.options import (
 )
 from ringkas.commands.plan import is_given, plan_options, read_plan_options, refuse_plan_options, report_built
 from ringkas.commands.wishes import read_scheme_option, read_wish, run_search, wish_options
+from ringkas.errors import WishError
 from ringkas.progress import Progress
 
 
@@ -66,10 +69,11 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     if wish is not None:
         try:
             built = [run_search(checkpoint, wish, out, options, pruning)]
-        except SystemExit:  # no form meets the wish, which was said
+        except WishError as error:
+            click.echo(f"ringkas: {error}", err=True)
             if as_json:
                 print_json([])
-            raise
+            sys.exit(PARITY_FELL_SHORT)
     else:
         targets = options["targets"] if scheme is None else [scheme.target]
         plan = read_plan_options(options, defer=options["defer"])

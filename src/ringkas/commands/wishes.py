@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ringkas.commands.options import PARITY_FELL_SHORT
-from ringkas.errors import TargetError, WishError
+from ringkas.errors import TargetError
 from ringkas.progress import Progress
 
 if TYPE_CHECKING:
@@ -82,15 +80,15 @@ def read_scheme_option(options: Mapping[str, Any]) -> OnnxScheme | None:
 def run_search(
     checkpoint: Checkpoint, wish: Wish, out: Path, options: Mapping[str, Any], prune: PruneOptions | None
 ) -> Built:
-    """Searches; a wish that nothing meets is one line on stderr and exit status 1."""
+    """Searches with the command line's options.
+
+    Raises:
+        WishError: nothing meets the wish.
+    """
     from ringkas.export.search import SearchOptions, search
 
     settings = SearchOptions(options["overwrite"], prune, options["seed"])
-    try:
-        return search(checkpoint, wish, out, settings, Progress())
-    except WishError as error:
-        click.echo(f"ringkas: {error}", err=True)
-        sys.exit(PARITY_FELL_SHORT)
+    return search(checkpoint, wish, out, settings, Progress())
 
 
 def _is_given(value: object) -> bool:

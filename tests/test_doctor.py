@@ -32,7 +32,7 @@ def test_installed_parts_carry_their_true_versions() -> None:
         ("onnxruntime", "run ONNX artifacts", "onnx"),
         ("tensorrt_rtx_bindings", "run TensorRT-RTX plans", "tensorrt-rtx"),
         ("tensorrt_rtx_bindings", "build TensorRT-RTX plans", "tensorrt-rtx"),
-        ("cuda", "run TensorRT-RTX plans", "tensorrt-rtx"),
+        ("cuda.bindings", "run TensorRT-RTX plans", "tensorrt-rtx"),
         ("cuda.bindings", "run TensorRT plans", "tensorrt"),
         ("torch", "run and verify with PyTorch", "pytorch"),
         ("onnxscript", "convert to ONNX, and to TensorRT's graphs", "export,onnx"),

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ringkas.doctor import load_onnxruntime
-from ringkas.errors import ArtifactError
+from ringkas.errors import ArtifactError, load_onnxruntime
 from ringkas.runtimes.engine import Engine, Vectors
 from ringkas.runtimes.ort import SENTENCE_OUTPUT, TOKEN_OUTPUT
 from ringkas.spec import EncodingSpec

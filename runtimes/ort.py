@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from ringkas.artifact import Artifact
-from ringkas.doctor import load_onnxruntime
-from ringkas.errors import ArtifactError
+from ringkas.errors import ArtifactError, load_onnxruntime
 from ringkas.runtimes.engine import Engine, Vectors
 from ringkas.tokens import TokenBatch
 

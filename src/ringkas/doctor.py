@@ -7,11 +7,10 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Any
 
 import msgspec
 
-from ringkas.errors import MissingExtra, RingkasError
+from ringkas.errors import MissingExtra, RingkasError, load_onnxruntime
 
 _TENSORRT = (("tensorrt",), ("tensorrt_libs", "tensorrt_bindings"))
 _LEAN = (("tensorrt_lean",), ("tensorrt_lean_libs", "tensorrt_lean_bindings"))
@@ -84,29 +83,6 @@ def diagnose() -> Diagnosis:
             for purpose, extra, forms in PARTS
         ),
     )
-
-
-def load_onnxruntime() -> Any:
-    """The module, once it is known to work.
-
-    Raises:
-        MissingExtra: it is not installed.
-        RingkasError: it is there, but cannot be used.
-    """
-    try:
-        import onnxruntime
-
-        _ = onnxruntime.InferenceSession
-    except (ImportError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
-            raise MissingExtra("onnxruntime", "onnx") from None
-        # Who uninstalls one of onnxruntime and onnxruntime-gpu takes most of the other with it.
-        raise RingkasError(
-            "onnxruntime is broken",
-            why=str(error),
-            fix="Run: pip uninstall onnxruntime onnxruntime-gpu; pip install 'ringkas[onnx]' (or [onnx-gpu])",
-        ) from None
-    return onnxruntime
 
 
 def _part(

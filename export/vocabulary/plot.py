@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ringkas.errors import TargetError, require
+from ringkas.files import require_folder_of
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,13 @@ def check_place(file: Path) -> None:
     """Asks for what drawing into `file` needs, before there is anything to draw.
 
     Raises:
-        TargetError: it is no PNG, or there is no folder for it.
+        TargetError: it is no PNG.
+        ArtifactError: there is no folder for it.
         MissingExtra: matplotlib is not installed.
     """
     if file.suffix != ".png":
         raise TargetError(f"{file} does not end in .png", fix="Name a .png, such as rows.png")
-    if not file.parent.is_dir():
-        raise TargetError(f"there is no folder {file.parent} to write {file.name} into", fix="Make it first")
+    require_folder_of(file)
     require("plot", "matplotlib")
 
 

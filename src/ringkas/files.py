@@ -49,16 +49,19 @@ def write_bytes(file: Path, data: Buffer) -> None:
         with file.open("wb") as stream:
             stream.write(data)
         return
-    for left in _left_behind(file):
-        with suppress(OSError):
-            left.unlink()
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    try:
+    _sweep(file)
+    with _unfinished(file) as partial:
         with partial.open("wb") as stream:
             stream.write(data)
         partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def require_folder_of(file: Path) -> None:
+    """Raises `ArtifactError` where there is no folder to write `file` into: asked before the work is done."""
+    if not file.parent.is_dir():
+        raise ArtifactError(
+            f"there is no folder {file.parent} to write {file.name} into", fix="Make it first"
+        )
 
 
 @contextmanager
@@ -74,15 +77,15 @@ def staged_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
     if not place.name:
         raise ArtifactError(f"{place} cannot be replaced by a new folder", fix="Name a folder in it")
     previous = place.with_name(f".{place.name}.previous")
-    partial = _partial(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(place, previous)
+        _restore(place, previous)
+        _sweep(place)
         refuse_existing([place], overwrite=overwrite)
-        _active.add(partial)
-        partial.mkdir()
-        yield partial
-        _swap(partial, place, previous)
+        with _unfinished(place) as partial:
+            partial.mkdir()
+            yield partial
+            _swap(partial, place, previous)
     except OSError as error:
         # The block reads files too: what is at fault is named.
         named = Path(error.filename) if isinstance(error.filename, str) else place
@@ -92,25 +95,16 @@ def staged_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
             why=error.strerror or str(error),
             fix="Nothing was left half-written",
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        _active.discard(partial)
 
 
 @contextmanager
 def scratch_folder(place: Path) -> Iterator[Path]:
     """A folder in `place` for what is only needed meanwhile; those of killed runs are swept first."""
     place.mkdir(parents=True, exist_ok=True)
-    for left in _left_behind(place / "scratch"):
-        shutil.rmtree(left, ignore_errors=True)
-    folder = _partial(place / "scratch")
-    _active.add(folder)
-    try:
+    _sweep(place / "scratch")
+    with _unfinished(place / "scratch") as folder:
         folder.mkdir()
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        _active.discard(folder)
 
 
 def sha256(file: Path) -> str:
@@ -136,8 +130,20 @@ def _is_stream(file: Path) -> bool:
     return is_open or (file.exists() and not file.is_file())
 
 
-# The folders that this process is writing: its own number on any other is a killed namesake's.
+# What this process is writing: its own number on anything else is a killed namesake's.
 _active: set[Path] = set()
+
+
+@contextmanager
+def _unfinished(place: Path) -> Iterator[Path]:
+    """A name beside `place` for what becomes it; whatever still has it when the block ends is removed."""
+    partial = place.with_name(f".{place.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+    _active.add(partial)
+    try:
+        yield partial
+    finally:
+        _remove(partial)
+        _active.discard(partial)
 
 
 def _swap(partial: Path, place: Path, previous: Path) -> None:
@@ -152,28 +158,30 @@ def _swap(partial: Path, place: Path, previous: Path) -> None:
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def _sweep(place: Path, previous: Path) -> None:
+def _restore(place: Path, previous: Path) -> None:
     if previous.exists():
         # A run was killed between its two renames (put the old one back) or after them (drop it).
         if place.exists():
             shutil.rmtree(previous)
         else:
             previous.rename(place)
-    for partial in _left_behind(place):
-        shutil.rmtree(partial, ignore_errors=True)
 
 
-def _partial(place: Path) -> Path:
-    return place.with_name(f".{place.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
-
-
-def _left_behind(place: Path) -> Iterator[Path]:
-    """What killed runs left half-written beside `place`."""
+def _sweep(place: Path) -> None:
+    """Removes what killed runs left unfinished beside `place`."""
     prefix = f".{place.name}.partial-"
     for partial in place.parent.glob(f"{glob.escape(prefix)}*"):
         pid = partial.name.removeprefix(prefix).split("-")[0]
         if partial not in _active and (pid == str(os.getpid()) or not _is_running(pid)):
-            yield partial
+            _remove(partial)
+
+
+def _remove(partial: Path) -> None:
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _is_running(pid: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ringkas.commands.options import exit_by, print_json, threads_option
-from ringkas.errors import TextError, require
+from ringkas.errors import require
 from ringkas.progress import Progress
 
 _file = click.Path(path_type=Path)
@@ -84,9 +84,11 @@ def _measure(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
 
 
 def _check_places(options: dict[str, Any]) -> None:
+    from ringkas.files import require_folder_of
+
     for file in (options["json_file"], options["html"], options["markdown"]):
-        if file is not None and str(file) != "-" and not file.parent.is_dir():
-            raise TextError(f"there is no folder {file.parent} to write {file.name} into")
+        if file is not None and str(file) != "-":
+            require_folder_of(file)
 
 
 def _write_reports(result: Any, options: dict[str, Any]) -> None:

@@ -13,11 +13,11 @@ import click
 from ringkas.commands.convert import build, prune
 from ringkas.commands.evaluate import evaluate
 from ringkas.commands.measure import bench
-from ringkas.commands.options import BAD_INPUT, DEFECT
+from ringkas.commands.options import BAD_INPUT, DEFECT, PARITY_FELL_SHORT
 from ringkas.commands.plan import rebuild
 from ringkas.commands.show import doctor, inspect
 from ringkas.commands.use import embed, verify
-from ringkas.errors import RingkasError
+from ringkas.errors import RingkasError, WishError
 from ringkas.version import __version__
 
 
@@ -38,6 +38,9 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except WishError as error:
+            _say(str(error))
+            ctx.exit(PARITY_FELL_SHORT)
         except RingkasError as error:
             _say(str(error))
         except click.UsageError as error:

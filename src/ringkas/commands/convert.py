@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ringkas.commands.options import (
-    PARITY_FELL_SHORT,
     json_option,
     model_options,
     parse_corpora,
@@ -69,11 +67,10 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     if wish is not None:
         try:
             built = [run_search(checkpoint, wish, out, options, pruning)]
-        except WishError as error:
-            click.echo(f"ringkas: {error}", err=True)
+        except WishError:
             if as_json:
                 print_json([])
-            sys.exit(PARITY_FELL_SHORT)
+            raise
     else:
         targets = options["targets"] if scheme is None else [scheme.target]
         plan = read_plan_options(options, defer=options["defer"])

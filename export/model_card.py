@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ringkas.artifact import Manifest
 from ringkas.checkpoint import DEMO
+from ringkas.export.onnx_graph import MODEL_FILE
 from ringkas.export.vocabulary.certificate import to_markdown
 
 _HUB_NAMES = {DEMO: "sentence-transformers/all-MiniLM-L6-v2"}
@@ -76,7 +77,7 @@ def model_card(manifest: Manifest) -> str:
         dimension=spec.dimension,
         max_length=spec.max_length,
         pooling=_LLAMA_POOLING.get(spec.pooling.modes[0], spec.pooling.modes[0]),
-        loaders=_USUAL_NAME if manifest.model_file == "onnx/model.onnx" else _TRANSFORMERS_JS_NAME,
+        loaders=_USUAL_NAME if manifest.model_file == MODEL_FILE else _TRANSFORMERS_JS_NAME,
     )
     revision = f" at revision `{manifest.source.revision}`" if manifest.source.revision else ""
     return f"""{_front_matter(manifest, base)}

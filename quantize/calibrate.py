@@ -43,6 +43,10 @@ class Inputs:
     covariance: Tensor
     tokens: int
 
+    def within(self, covariance_width: int | None) -> Inputs:
+        """The same, with the variances alone if the input is wider than that."""
+        return self if _has_covariance(len(self.mean), covariance_width) else self.without_covariance()
+
     def without_covariance(self) -> Inputs:
         """The same with the variances alone."""
         square = self.covariance.dim() == 2
@@ -125,6 +129,10 @@ def collect(
     return {group: one.result() for group, one in gathered.items()}
 
 
+def _has_covariance(width: int, covariance_width: int | None) -> bool:
+    return covariance_width is None or width <= covariance_width
+
+
 class _Gathered:
     def __init__(self, covariance_width: int | None = None) -> None:
         self.covariance_width = covariance_width
@@ -133,7 +141,7 @@ class _Gathered:
 
     def add(self, values: Tensor) -> None:
         width = values.shape[1]
-        alone = self.covariance_width is not None and width > self.covariance_width
+        alone = not _has_covariance(width, self.covariance_width)
         if self.tokens == 0:
             self.low, self.high = values.amin(0), values.amax(0)
             self.products = torch.zeros(width) if alone else torch.zeros(width, width)

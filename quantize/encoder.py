@@ -207,8 +207,7 @@ def _prepare(encoder: nn.Module, group: Group, inputs: Inputs, scheme: OnnxSchem
         name: torch.zeros(len(weights[name])) if layer.bias is None else layer.bias.detach()
         for name, layer in layers.items()
     }
-    if scheme.covariance_width is not None and len(inputs.mean) > scheme.covariance_width:
-        inputs = inputs.without_covariance()
+    inputs = inputs.within(scheme.covariance_width)
     handling = scheme.handling(group.role)
     if handling is Handling.ROW:
         return _Prepared(group, None, inputs, weights, biases)

@@ -75,9 +75,8 @@ def verify(
             why="the artifact holds the reference's vectors for the built-in texts only",
             fix="Add --reference MODEL",
         )
-    if reference is None:
-        probe = load_probe(opened.path)
-    else:
+    probe = stored = load_probe(opened.path)
+    if reference is not None:
         with progress.stage(f"encoding the probe set with {reference}"):
             checkpoint = _open_reference(reference, opened.manifest.source)
             probe = reference_probe(checkpoint, opened.manifest.languages, own, threads)
@@ -86,7 +85,7 @@ def verify(
         load(opened, threads=threads, allow_failed=True) as encoder,
     ):
         report = compare(opened, encoder, probe)
-    if record and _may_record(opened, probe, own, progress):
+    if record and _may_record(_is_source(opened, probe, stored), probe, own, progress):
         try:
             write_json(opened.path / PARITY_FILE, report)
         except OSError as error:  # a read-only medium: the result is as good, only nobody will find it later
@@ -164,23 +163,22 @@ def tool_versions() -> dict[str, str]:
     return found
 
 
-def _may_record(artifact: Artifact, probe: Probe, own: Mapping[str, list[str]], progress: Progress) -> bool:
+def _may_record(is_source: bool, probe: Probe, own: Mapping[str, list[str]], progress: Progress) -> bool:
     """Whether `ringkas.load` may go by the report: built-in texts only, the artifact's own source."""
     if own:
         progress.say(f"{PARITY_FILE} stays as it was: it holds the verdict on the built-in texts alone")
-    elif not _is_source(artifact, probe):
+    elif not is_source:
         progress.say(f"{PARITY_FILE} stays as it was: {probe.reference} is not what this was made from")
     else:
         return True
     return False
 
 
-def _is_source(artifact: Artifact, probe: Probe) -> bool:
-    """Whether a reference is what the artifact was made from: by its name, and by the vectors it gave then.
+def _is_source(artifact: Artifact, probe: Probe, stored: Probe) -> bool:
+    """Whether `probe` is of what the artifact was made from: by its name, and by the vectors `stored` then.
 
     The name of a local folder, or a hub id whose branch has moved, may be another model's today.
     """
-    stored = load_probe(artifact.path)
     rows = {text: row for row, text in enumerate(stored.texts)}
     both = [(rows[text], row) for row, text in enumerate(probe.texts) if text in rows]
     if probe.reference != artifact.manifest.source.model or not both:

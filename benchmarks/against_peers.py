@@ -19,11 +19,11 @@ from ringkas import build_all, open_checkpoint
 from ringkas.errors import RingkasError
 from ringkas.files import write_json, write_text
 from ringkas.progress import Progress
-from ringkas.runtimes.bench import Lineup, bench
-from ringkas.runtimes.bench_report import to_html, to_markdown
-from ringkas.runtimes.cases import SCENARIOS
-from ringkas.runtimes.measure import Plan
-from ringkas.runtimes.worker import Subject
+from ringkas.runtimes.measure.bench import Lineup, bench
+from ringkas.runtimes.measure.cases import SCENARIOS
+from ringkas.runtimes.measure.report import to_html, to_markdown
+from ringkas.runtimes.measure.rounds import Plan
+from ringkas.runtimes.measure.worker import Subject
 from ringkas.texts import read_texts
 
 _PREPARE = Path(__file__).parent / "peers" / "prepare.py"

@@ -55,7 +55,7 @@ def export_forms(folder: Path) -> dict[str, Path]:
     from transformers.masking_utils import AttentionMaskInterface
 
     from ringkas import open_checkpoint
-    from ringkas.export.onnx_graph import _quietly
+    from ringkas.export.to_onnx.graph import _quietly
     from ringkas.runtimes.reference import load_reference
 
     AttentionInterface.register("multi_head", _multi_head_attention)

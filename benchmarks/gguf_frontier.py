@@ -23,16 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from llama_strings import compare_strings
 
 from ringkas.artifact import Artifact, Manifest, Source
 from ringkas.checkpoint import Checkpoint, open_checkpoint
-from ringkas.export.gguf_format import GGUF_TARGETS, write_gguf
-from ringkas.export.gguf_format.architecture import architecture_of
-from ringkas.export.gguf_format.llama_quantize import llama_quantize
-from ringkas.quantize.gguf_importance import measure_importance
+from ringkas.export.to_gguf import GGUF_TARGETS, write_gguf
+from ringkas.export.to_gguf.architecture import architecture_of
+from ringkas.export.to_gguf.llama_quantize import llama_quantize
+from ringkas.quantize.for_gguf.importance import measure_importance
 from ringkas.runtimes.encoder import Encoder, load_reference_encoder
-from ringkas.runtimes.llama import LlamaEngine
-from ringkas.runtimes.llama_strings import compare_strings
+from ringkas.runtimes.engines.llama_engine import LlamaEngine
 from ringkas.tokens import TextTokenizer
 
 ROUNDS = 5

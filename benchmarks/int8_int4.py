@@ -108,8 +108,8 @@ def make_graphs(folder: Path) -> dict[str, Path]:
 def compare(graphs: dict[str, Path], sentences: list[str]) -> dict[str, dict[str, Any]]:
     """Cosine with the PyTorch reference, and agreement of ranks."""
     from ringkas import load_reference_encoder
-    from ringkas.runtimes.ort import open_session
-    from ringkas.runtimes.parity import cosine, rank_agreement
+    from ringkas.runtimes.engines.onnxruntime_engine import open_session
+    from ringkas.runtimes.parity.judge import cosine, rank_agreement
 
     with load_reference_encoder("demo") as encoder:
         token_ids = encoder.tokenizer.encode(sentences)
@@ -174,7 +174,7 @@ def seconds(encode: Callable[[Any], object], batches: list[Any], calls: int) -> 
 
 
 def _onnx(graph: str) -> Any:
-    from ringkas.runtimes.ort import open_session
+    from ringkas.runtimes.engines.onnxruntime_engine import open_session
 
     session = open_session(Path(graph), THREADS)
     return lambda ids: run(session, ids)

@@ -136,7 +136,7 @@ def quick_scheme(target: str) -> Any:
     """The target's own, calibrated on little: neither bytes nor loading depend on how weights are rounded."""
     from msgspec.structs import replace
 
-    from ringkas.quantize.schemes import SCHEMES
+    from ringkas.quantize.for_onnx.schemes import SCHEMES
 
     return replace(SCHEMES[target], calibration_tokens=400, sensitivity_tokens=60)
 
@@ -222,7 +222,7 @@ def run_session(artifact: str) -> dict[str, float]:
     import onnxruntime  # noqa: F401
 
     from ringkas.artifact import open_artifact
-    from ringkas.runtimes.ort import open_session
+    from ringkas.runtimes.engines.onnxruntime_engine import open_session
 
     path = open_artifact(artifact).model_path
     before, started, cpu = resident_mb(), time.perf_counter(), time.process_time()

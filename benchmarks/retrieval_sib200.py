@@ -22,10 +22,10 @@ from typing import Any
 import msgspec
 
 from ringkas import build_all, load, load_reference_encoder, open_checkpoint
-from ringkas.runtimes.evaluate import retrieval_scores
-from ringkas.runtimes.evaluate_data import read_beir
-from ringkas.runtimes.evaluate_metrics import Floats, mean_interval, mean_scores
-from ringkas.runtimes.verify import tool_versions
+from ringkas.runtimes.evaluate.data import read_beir
+from ringkas.runtimes.evaluate.evaluate import retrieval_scores
+from ringkas.runtimes.evaluate.metrics import Floats, mean_interval, mean_scores
+from ringkas.runtimes.parity.verify import tool_versions
 
 TARGETS = ("onnx-fp32", "onnx-int8", "onnx-int4", "gguf-q8_0")
 TRANSLATIONS = (("en", "id"), ("en", "ms"))

@@ -40,9 +40,9 @@ FORMS = (("eager", 21), ("sdpa", 21), ("sdpa", 23))
 _CHILD = """
 import sys, time
 from pathlib import Path
-from ringkas.export.tensorrt_build import PlanJob, PlanOptions, build_plan
+from ringkas.export.to_tensorrt.plan import PlanJob, PlanOptions, build_plan
 from ringkas.progress import QUIET
-from ringkas.runtimes.tensorrt_profiles import default_profiles
+from ringkas.runtimes.engines.tensorrt_profiles import default_profiles
 graph = Path(sys.argv[1])
 job = PlanJob(graph, "tensorrt-rtx", default_profiles(512), PlanOptions(), graph.with_suffix(".plan"))
 record = build_plan(job, QUIET)
@@ -98,7 +98,7 @@ def make_checkpoint(shape: str, folder: Path) -> Any:
 
 
 def measure(shape: str, checkpoint: Any, precision: str, folder: Path) -> dict[str, Any]:
-    from ringkas.export.tensorrt_graph import write_typed_graph
+    from ringkas.export.to_tensorrt.graph import write_typed_graph
 
     started = time.perf_counter()
     name, _ = write_typed_graph(checkpoint, f"tensorrt-rtx-{precision}", folder / f"{shape}-graph")
@@ -128,10 +128,10 @@ def layers_by_form(checkpoint: Any, folder: Path) -> dict[str, int]:
     """Layers of the builder's network for each form of attention."""
     import torch
 
-    from ringkas.export import onnx_graph
-    from ringkas.export.tensorrt_build import parse
+    from ringkas.export.to_onnx import graph as onnx_graph
+    from ringkas.export.to_tensorrt.plan import parse
+    from ringkas.runtimes.engines.tensorrt_library import LIBRARIES, get_log, load_library
     from ringkas.runtimes.reference import load_reference
-    from ringkas.runtimes.tensorrt_library import LIBRARIES, get_log, load_library
 
     trt = load_library("tensorrt-rtx", building=True)
     found = {}

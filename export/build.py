@@ -11,26 +11,27 @@ from pathlib import Path
 from ringkas.artifact import PARITY_FILE, Artifact, Manifest, Source, open_artifact, seal
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, MissingExtra, TargetError, require
-from ringkas.export import onnx_graph, pytorch_folder
-from ringkas.export.gguf_format import write_gguf
+from ringkas.export import to_pytorch as pytorch_folder
 from ringkas.export.layout import write_layout
 from ringkas.export.model_card import model_card
-from ringkas.export.onnx_quantized import write_quantized
-from ringkas.export.tensorrt_artifact import finish_build, profiles_for
-from ringkas.export.tensorrt_build import PlanOptions, check_options
-from ringkas.export.tensorrt_graph import write_typed_graph
+from ringkas.export.to_gguf import write_gguf
+from ringkas.export.to_onnx import graph as onnx_graph
+from ringkas.export.to_onnx.quantized import write_quantized
+from ringkas.export.to_tensorrt.finish import finish_build, profiles_for
+from ringkas.export.to_tensorrt.graph import write_typed_graph
+from ringkas.export.to_tensorrt.plan import PlanOptions, check_options
 from ringkas.export.vocabulary.counting import calibration_texts
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
 from ringkas.files import refuse_existing, scratch_folder, staged_folder, write_json
 from ringkas.progress import QUIET, Progress
-from ringkas.quantize.schemes import SCHEMES, OnnxScheme
-from ringkas.quantize.tensorrt_schemes import TENSORRT_ENGINES, tensorrt_scheme
+from ringkas.quantize.for_onnx.schemes import SCHEMES, OnnxScheme
+from ringkas.quantize.for_tensorrt.schemes import TENSORRT_ENGINES, tensorrt_scheme
 from ringkas.runtimes.encoder import load
-from ringkas.runtimes.parity import ParityReport
-from ringkas.runtimes.probe import Probe, save_probe
-from ringkas.runtimes.tensorrt_library import LIBRARIES, find_library
-from ringkas.runtimes.tensorrt_record import DEFERRED
-from ringkas.runtimes.verify import compare, reference_probe, tool_versions
+from ringkas.runtimes.engines.tensorrt_library import LIBRARIES, find_library
+from ringkas.runtimes.engines.tensorrt_record import DEFERRED
+from ringkas.runtimes.parity.judge import ParityReport
+from ringkas.runtimes.parity.probe import Probe, save_probe
+from ringkas.runtimes.parity.verify import compare, reference_probe, tool_versions
 from ringkas.targets import Target, target
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ringkas.artifact import Manifest
 from ringkas.checkpoint import DEMO
-from ringkas.export.onnx_graph import MODEL_FILE
+from ringkas.export.to_onnx.graph import MODEL_FILE
 from ringkas.export.vocabulary.certificate import to_markdown
 
 _HUB_NAMES = {DEMO: "sentence-transformers/all-MiniLM-L6-v2"}

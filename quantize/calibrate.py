@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ringkas import texts
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import TextError
-from ringkas.quantize.schemes import ROLES, Role
+from ringkas.quantize.for_onnx.schemes import ROLES, Role
 from ringkas.runtimes.batching import batches
 from ringkas.runtimes.reference import Reference
 from ringkas.tokens import TextTokenizer, pad

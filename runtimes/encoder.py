@@ -24,11 +24,11 @@ from ringkas.tokens import TextTokenizer, TokenBatch, pad
 
 # The module of each engine that a manifest may name; each has `open_engine(artifact, threads, device)`.
 ENGINES = {
-    "llama.cpp": "ringkas.runtimes.llama",
-    "onnxruntime": "ringkas.runtimes.ort",
-    "pytorch": "ringkas.runtimes.pytorch",
-    "tensorrt": "ringkas.runtimes.tensorrt_engine",
-    "tensorrt-rtx": "ringkas.runtimes.tensorrt_engine",
+    "llama.cpp": "ringkas.runtimes.engines.llama_engine",
+    "onnxruntime": "ringkas.runtimes.engines.onnxruntime_engine",
+    "pytorch": "ringkas.runtimes.engines.pytorch_engine",
+    "tensorrt": "ringkas.runtimes.engines.tensorrt_engine",
+    "tensorrt-rtx": "ringkas.runtimes.engines.tensorrt_engine",
 }
 
 
@@ -221,7 +221,7 @@ def load_reference_encoder(
     model: str | Path | Checkpoint, *, threads: int | None = None, device: str | None = None
 ) -> Encoder:
     """The PyTorch reference of a checkpoint behind the same facade."""
-    from ringkas.runtimes.pytorch import PyTorchEngine
+    from ringkas.runtimes.engines.pytorch_engine import PyTorchEngine
 
     checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model)
     engine = PyTorchEngine(checkpoint, threads, device)

@@ -14,7 +14,7 @@ import pytest
 
 from ringkas.doctor import PARTS, diagnose
 from ringkas.export.build import NEEDED
-from ringkas.runtimes.tensorrt_library import LIBRARIES
+from ringkas.runtimes.engines.tensorrt_library import LIBRARIES
 
 
 def test_installed_parts_carry_their_true_versions() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from ringkas import RingkasError
 from ringkas.export.build import NEEDED, WRITERS
-from ringkas.quantize.gguf_schemes import GGUF_TARGETS
+from ringkas.quantize.for_gguf.schemes import GGUF_TARGETS
 from ringkas.runtimes.encoder import ENGINES
-from ringkas.runtimes.floors import floor_of
+from ringkas.runtimes.parity.floors import floor_of
 from ringkas.targets import TARGETS, target
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ringkas import load_reference_encoder, texts
-from ringkas.runtimes.parity import cosine
+from ringkas.runtimes.parity.judge import cosine
 
 # Over the demo checkpoint's limit: all must truncate alike. The probe set has such texts too.
 LONG = "a sentence that goes on and on " * 60

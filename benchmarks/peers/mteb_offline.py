@@ -69,7 +69,7 @@ def evaluate_ours(options: argparse.Namespace, folder: Path) -> dict[str, dict[s
     from retrieval_sib200 import write_pairs, write_topics, write_translations
 
     from ringkas import build
-    from ringkas.runtimes.evaluate import evaluate, read_material
+    from ringkas.runtimes.evaluate.evaluate import evaluate, read_material
 
     english, malay, topics = (
         (options.sib200 / f"{name}.txt").read_text("utf-8").splitlines()[: options.lines]
@@ -97,7 +97,7 @@ def evaluate_theirs(folder: Path) -> dict[str, dict[str, float]]:
     """What `mteb.evaluate` finds on the sets and the artifact in `folder`."""
     import mteb
 
-    from ringkas.runtimes.mteb_adapter import MtebEncoder
+    from ringkas.runtimes.evaluate.mteb_adapter import MtebEncoder
 
     tasks = [make_retrieval("topic", folder), make_retrieval("translation", folder), make_pairs(folder)]
     results = mteb.evaluate(MtebEncoder(folder / "artifact"), tasks, cache=None, show_progress_bar=False)
@@ -113,7 +113,7 @@ def make_retrieval(name: str, folder: Path) -> Any:
     from datasets import Dataset
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
-    from ringkas.runtimes.evaluate_data import read_beir
+    from ringkas.runtimes.evaluate.data import read_beir
 
     material = read_beir(folder / name)
     rows = zip(material.document_ids, material.documents(), strict=True)
@@ -140,7 +140,7 @@ def make_pairs(folder: Path) -> Any:
     from datasets import Dataset, DatasetDict
     from mteb.abstasks.sts import AbsTaskSTS
 
-    from ringkas.runtimes.evaluate_data import read_pairs
+    from ringkas.runtimes.evaluate.data import read_pairs
 
     pairs = read_pairs(folder / "pairs.tsv")
     columns = {"sentence1": pairs.first, "sentence2": pairs.second, "score": pairs.scores}

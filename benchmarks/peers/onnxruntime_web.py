@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from ringkas import open_artifact
-from ringkas.runtimes.ort import open_session
-from ringkas.runtimes.parity import cosine
-from ringkas.runtimes.probe import load_probe
+from ringkas.runtimes.engines.onnxruntime_engine import open_session
+from ringkas.runtimes.parity.judge import cosine
+from ringkas.runtimes.parity.probe import load_probe
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 SCRIPT = Path(__file__).with_suffix(".mjs")

@@ -1,4 +1,4 @@
-"""A peer in a process of its own: a JSON line in, a JSON line out (the other side: runtimes/worker.py).
+"""A peer in a process of its own: a JSON line in, a JSON line out (other side: runtimes/measure/worker.py).
 
 Runs in the peers' environments: the standard library and NumPy only. A runner says how its peer is opened:
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ringkas.errors import CheckpointError
 from ringkas.export.vocabulary.kinds import kind_of
 from ringkas.export.vocabulary.segment import Segmenter, characters_of
-from ringkas.runtimes.parity import cosine
+from ringkas.runtimes.parity.judge import cosine
 
 Vectors = npt.NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from ringkas.errors import CheckpointError
 from ringkas.export.vocabulary import spm
 from ringkas.export.vocabulary.kinds import added_beyond, kind_of
 from ringkas.files import write_json
-from ringkas.runtimes.probe import PROBE_FILE
+from ringkas.runtimes.parity.probe import PROBE_FILE
 from ringkas.tokens import TOKENIZER_FILE
 
 # Old id to new id.

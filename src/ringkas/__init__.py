@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from ringkas.checkpoint import Checkpoint, open_checkpoint
     from ringkas.errors import RingkasError
     from ringkas.export.build import build, build_all
-    from ringkas.export.search import Wish, search
+    from ringkas.export.search.search import Wish, search
     from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
-    from ringkas.runtimes.parity import ParityReport
-    from ringkas.runtimes.verify import verify
+    from ringkas.runtimes.parity.judge import ParityReport
+    from ringkas.runtimes.parity.verify import verify
 
 # Where each public name lives. It is imported when it is first used: `import ringkas` costs milliseconds, and
 # a device that only encodes never sees a converter.
@@ -26,17 +26,17 @@ _HOMES = {
     "Artifact": "ringkas.artifact",
     "Checkpoint": "ringkas.checkpoint",
     "Encoder": "ringkas.runtimes.encoder",
-    "ParityReport": "ringkas.runtimes.parity",
+    "ParityReport": "ringkas.runtimes.parity.judge",
     "RingkasError": "ringkas.errors",
-    "Wish": "ringkas.export.search",
+    "Wish": "ringkas.export.search.search",
     "build": "ringkas.export.build",
     "build_all": "ringkas.export.build",
     "load": "ringkas.runtimes.encoder",
     "load_reference_encoder": "ringkas.runtimes.encoder",
     "open_artifact": "ringkas.artifact",
     "open_checkpoint": "ringkas.checkpoint",
-    "search": "ringkas.export.search",
-    "verify": "ringkas.runtimes.verify",
+    "search": "ringkas.export.search.search",
+    "verify": "ringkas.runtimes.parity.verify",
 }
 
 __all__ = [

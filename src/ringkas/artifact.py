@@ -65,7 +65,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class RecordedParity(msgspec.Struct, frozen=True):
-    """What `parity.json` must say; the full report has more (runtimes/parity.py)."""
+    """What `parity.json` must say; the full report has more (runtimes/parity/judge.py)."""
 
     passed: bool
     failures: tuple[str, ...]

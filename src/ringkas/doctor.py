@@ -19,8 +19,8 @@ _CUDA = "cuda.bindings"
 _ONNX = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
 
 # (what it is for, the extras that bring it, the modules it needs, in each form that they come in). What is
-# asked for before such work stands in export/build.py and runtimes/tensorrt_library.py, which this module may
-# not import: tests/test_doctor.py compares.
+# asked for before such work stands in export/build.py and runtimes/engines/tensorrt_library.py, which this
+# module may not import: tests/test_doctor.py compares.
 PARTS: tuple[tuple[str, str, tuple[tuple[str, ...], ...]], ...] = (
     ("run ONNX artifacts", "onnx", (("onnxruntime",),)),
     ("run GGUF artifacts", "gguf", (("llama_cpp",),)),

@@ -16,8 +16,8 @@ import pytest
 
 import ringkas
 from ringkas import RingkasError, build, build_all, open_artifact, open_checkpoint, texts
-from ringkas.runtimes import floors
-from ringkas.runtimes.floors import Floor
+from ringkas.runtimes.parity import floors
+from ringkas.runtimes.parity.floors import Floor
 
 COMMON = {
     "1_Pooling/config.json", "README.md", "config.json", "config_sentence_transformers.json", "modules.json",

@@ -30,7 +30,7 @@ from ringkas.export.build import pruned as pruned_for_build
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
 from ringkas.progress import QUIET
 from ringkas.quantize.calibrate import token_ids
-from ringkas.runtimes.parity import cosine
+from ringkas.runtimes.parity.judge import cosine
 from ringkas.texts import split_corpus
 from ringkas.tokens import TextTokenizer
 

@@ -50,7 +50,7 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     """
     from ringkas.checkpoint import open_checkpoint
     from ringkas.export.build import BuildOptions, build_all, prune_options
-    from ringkas.quantize.tensorrt_schemes import TENSORRT_ENGINES
+    from ringkas.quantize.for_tensorrt.schemes import TENSORRT_ENGINES
     from ringkas.targets import target
 
     wish = read_wish(options)
@@ -95,11 +95,11 @@ def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) 
     that chose nothing, how much text that is. The result is an ordinary checkpoint folder.
     """
     from ringkas.checkpoint import open_checkpoint
+    from ringkas.commands.printing import print_vocabulary
     from ringkas.export.vocabulary.curve import plot_checkpoint
     from ringkas.export.vocabulary.plot import check_place
     from ringkas.export.vocabulary.prune import PruneOptions, make_plan, prune_by
     from ringkas.files import refuse_existing
-    from ringkas.tables import print_vocabulary
 
     if options["plot"]:
         check_place(options["plot"])

@@ -42,9 +42,9 @@ def evaluate(
     Queries and documents get the checkpoint's prompts. The search is exact, and the scores are trec_eval's.
     With --reference its scores stand beside, and their difference with its 95% interval.
     """
-    from ringkas.runtimes.evaluate import evaluate as run
-    from ringkas.runtimes.evaluate import read_material
-    from ringkas.tables import print_evaluation
+    from ringkas.commands.printing import print_evaluation
+    from ringkas.runtimes.evaluate.evaluate import evaluate as run
+    from ringkas.runtimes.evaluate.evaluate import read_material
 
     material = read_material(beir, split, sts)
     report = run(artifact, material, reference=reference, threads=options["threads"], progress=Progress())

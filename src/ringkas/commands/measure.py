@@ -60,10 +60,10 @@ def bench(artifacts: tuple[Path, ...], **options: Any) -> None:
 
 
 def _measure(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
-    from ringkas.runtimes.bench import Lineup
-    from ringkas.runtimes.bench import bench as run
-    from ringkas.runtimes.measure import Plan
-    from ringkas.tables import print_bench
+    from ringkas.commands.printing import print_bench
+    from ringkas.runtimes.measure.bench import Lineup
+    from ringkas.runtimes.measure.bench import bench as run
+    from ringkas.runtimes.measure.rounds import Plan
     from ringkas.texts import check_texts, read_texts
 
     if options["html"]:  # before minutes are spent
@@ -95,18 +95,18 @@ def _write_reports(result: Any, options: dict[str, Any]) -> None:
     from ringkas.files import write_text
 
     if options["markdown"]:
-        from ringkas.runtimes.bench_report import to_markdown
+        from ringkas.runtimes.measure.report import to_markdown
 
         write_text(options["markdown"], to_markdown(result))
     if options["html"]:
-        from ringkas.runtimes.bench_report import to_html
+        from ringkas.runtimes.measure.report import to_html
 
         write_text(options["html"], to_html(result))
 
 
 def _compare(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
-    from ringkas.runtimes.bench_compare import compare_results, read_result
-    from ringkas.tables import print_comparison
+    from ringkas.commands.printing import print_comparison
+    from ringkas.runtimes.measure.compare import compare_results, read_result
 
     if artifacts:
         raise click.UsageError("--compare judges two results: name no artifact beside it.")

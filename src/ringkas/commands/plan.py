@@ -15,8 +15,8 @@ from ringkas.progress import Progress
 
 if TYPE_CHECKING:
     from ringkas.export.build import Built
-    from ringkas.export.rebuild import Rebuilt
-    from ringkas.export.tensorrt_build import PlanOptions
+    from ringkas.export.to_tensorrt.plan import PlanOptions
+    from ringkas.export.to_tensorrt.rebuild import Rebuilt
 
 plan_options = (
     click.option(
@@ -36,7 +36,7 @@ plan_options = (
 
 def read_plan_options(options: Mapping[str, Any], *, defer: bool = False) -> PlanOptions:
     """Takes the options of `plan_options` from a command's own."""
-    from ringkas.export.tensorrt_build import PlanOptions
+    from ringkas.export.to_tensorrt.plan import PlanOptions
 
     return PlanOptions(
         defer=defer,
@@ -51,7 +51,7 @@ def read_plan_options(options: Mapping[str, Any], *, defer: bool = False) -> Pla
 
 def refuse_plan_options() -> None:
     """Raises `UsageError` for the first option of plans that the command line gives, where none is built."""
-    from ringkas.export.tensorrt_build import PlanOptions
+    from ringkas.export.to_tensorrt.plan import PlanOptions
 
     context = click.get_current_context()
     names = {field.name for field in fields(PlanOptions)}
@@ -67,7 +67,7 @@ def is_given(name: str) -> bool:
 
 def report_built(built: Sequence[Built] | Sequence[Rebuilt], *, as_json: bool, alone: bool = False) -> None:
     """Prints what was made, names what fell short, and exits by it. The JSON of one `alone` is no list."""
-    from ringkas.tables import print_built
+    from ringkas.commands.printing import print_built
 
     rows = [
         {
@@ -101,7 +101,7 @@ def rebuild(artifact: Path, target: str, out: Path, as_json: bool, **options: An
     Needs TensorRT but no PyTorch. Where there is a GPU, the plan is run on the reference texts that the
     artifact carries, and parity.json then says how near it is on this GPU.
     """
-    from ringkas.export.rebuild import rebuild as run
+    from ringkas.export.to_tensorrt.rebuild import rebuild as run
 
     done = run(
         artifact,

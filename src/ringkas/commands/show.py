@@ -15,7 +15,7 @@ from ringkas.commands.options import json_option, print_json
 def inspect(artifact: Path, as_json: bool) -> None:
     """Show what ARTIFACT is: its source, its files, its newest parity."""
     from ringkas.artifact import open_artifact
-    from ringkas.tables import print_artifact
+    from ringkas.commands.printing import print_artifact
 
     opened = open_artifact(artifact)
     if as_json:
@@ -28,8 +28,8 @@ def inspect(artifact: Path, as_json: bool) -> None:
 @json_option
 def doctor(as_json: bool) -> None:
     """Tell what runs on this machine, and what to install for the rest."""
+    from ringkas.commands.printing import print_diagnosis
     from ringkas.doctor import diagnose
-    from ringkas.tables import print_diagnosis
 
     diagnosis = diagnose()
     if as_json:

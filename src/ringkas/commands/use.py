@@ -34,8 +34,8 @@ def verify(
     Without --reference it uses the vectors that were stored at build time, so it needs no PyTorch. The
     report is kept as parity.json in the artifact.
     """
-    from ringkas.runtimes.verify import verify as run
-    from ringkas.tables import print_report
+    from ringkas.commands.printing import print_report
+    from ringkas.runtimes.parity.verify import verify as run
 
     report = run(artifact, reference=reference, texts=texts, threads=threads, progress=Progress())
     if as_json:

@@ -15,9 +15,9 @@ from ringkas.progress import Progress
 if TYPE_CHECKING:
     from ringkas.checkpoint import Checkpoint
     from ringkas.export.build import Built
-    from ringkas.export.search import Wish
+    from ringkas.export.search.search import Wish
     from ringkas.export.vocabulary.prune import PruneOptions
-    from ringkas.quantize.schemes import OnnxScheme
+    from ringkas.quantize.for_onnx.schemes import OnnxScheme
 
 wish_options = (
     click.option("--min-cosine", type=float, help="Search: the least cosine with the reference of any text."),
@@ -48,7 +48,7 @@ def read_wish(options: Mapping[str, Any]) -> Wish | None:
     Raises:
         UsageError: none of --target, --scheme and a wish is there, or more than one.
     """
-    from ringkas.export.search import Wish
+    from ringkas.export.search.search import Wish
 
     given = [name for name in (*_IN_PLACE, *_WISHES) if _is_given(options[_key(name)])]
     wished = [name for name in given if name in _WISHES]
@@ -72,7 +72,7 @@ def read_wish(options: Mapping[str, Any]) -> Wish | None:
 
 def read_scheme_option(options: Mapping[str, Any]) -> OnnxScheme | None:
     """The scheme that --scheme names."""
-    from ringkas.quantize.scheme_file import read_scheme
+    from ringkas.quantize.for_onnx.scheme_file import read_scheme
 
     return None if options["scheme"] is None else read_scheme(options["scheme"])
 
@@ -85,7 +85,7 @@ def run_search(
     Raises:
         WishError: nothing meets the wish.
     """
-    from ringkas.export.search import SearchOptions, search
+    from ringkas.export.search.search import SearchOptions, search
 
     settings = SearchOptions(options["overwrite"], prune, options["seed"])
     return search(checkpoint, wish, out, settings, Progress())

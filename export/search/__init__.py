@@ -1,0 +1,1 @@
+"""The search for the smallest or fastest form that answers a wish."""

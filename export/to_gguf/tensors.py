@@ -1,0 +1,145 @@
+"""The tensors of a GGUF file: each with its name, its role, the type it was given and its bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkas.checkpoint import Checkpoint
+from ringkas.errors import CheckpointError
+from ringkas.export.to_gguf.architecture import Architecture
+from ringkas.quantize.for_gguf.schemes import BLOCK_SIZES, GgufScheme, fitting_type
+
+if TYPE_CHECKING:
+    import torch
+
+# Roles of tensors by their GGUF name; every other matrix is a linear layer, every vector stays float32.
+TABLE, POSITIONS, TOKEN_TYPES = "token_embd.weight", "position_embd.weight", "token_types.weight"
+LINEAR = "linear"
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """One tensor: `kind` is its ggml type, `asked` the type that the scheme names for it."""
+
+    name: str
+    source: str
+    shape: tuple[int, ...]
+    kind: str
+    asked: str
+
+    @property
+    def role(self) -> str:
+        if len(self.shape) == 1:
+            return "vector"
+        named = {TABLE: "token table", POSITIONS: "positions", TOKEN_TYPES: "token types"}
+        return named.get(self.name, LINEAR)
+
+
+def plan_tensors(
+    checkpoint: Checkpoint, architecture: Architecture, scheme: GgufScheme, state: Mapping[str, torch.Tensor]
+) -> list[GgufTensor]:
+    """Every tensor of the checkpoint's encoder, in its order, with the type that it will have.
+
+    Raises:
+        CheckpointError: a tensor has no place in llama.cpp's graph, or the position table is too short.
+    """
+    offset = checkpoint.family.position_offset(checkpoint.config)
+    planned = []
+    for source, value in state.items():
+        name = architecture.gguf_name(source)
+        shape = tuple(value.shape)
+        if name == POSITIONS:
+            shape = (shape[0] - offset, shape[1])
+            if shape[0] < checkpoint.spec.max_length:
+                raise CheckpointError(
+                    f"{checkpoint.name} has {shape[0]} positions for {checkpoint.spec.max_length} tokens",
+                    fix="Correct max_seq_length in sentence_bert_config.json",
+                )
+        asked = _asked_type(name, shape, scheme)
+        planned.append(GgufTensor(name, source, shape, fitting_type(asked, shape[-1]), asked))
+    return planned
+
+
+def tensor_values(
+    tensor: GgufTensor, checkpoint: Checkpoint, state: Mapping[str, torch.Tensor]
+) -> npt.NDArray[np.float32]:
+    """The float32 weights of a planned tensor; the rows of the position table that no text uses are cut."""
+    values: npt.NDArray[np.float32] = state[tensor.source].float().numpy()
+    if tensor.name == POSITIONS:
+        values = values[checkpoint.family.position_offset(checkpoint.config) :]
+    return np.ascontiguousarray(values)
+
+
+def write_tensors(
+    writer: Any, tensors: Sequence[GgufTensor], encode: Callable[[GgufTensor], npt.NDArray[Any]]
+) -> None:
+    """Writes header, keys and tensors of a `gguf.GGUFWriter`; one tensor's bytes are held at a time."""
+    import gguf
+
+    for tensor in tensors:
+        kind = gguf.GGMLQuantizationType[tensor.kind]
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+        nbytes = prod(tensor.shape) // block * size
+        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), nbytes, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for tensor in tensors:
+        writer.write_tensor_data(encode(tensor))
+    writer.close()
+
+
+def describe(tensors: Sequence[GgufTensor]) -> dict[str, Any]:
+    """Types by role, fall-backs, and bits a weight, for the manifest."""
+    by_role: dict[str, Counter[str]] = {}
+    for tensor in tensors:
+        by_role.setdefault(tensor.role, Counter())[tensor.kind] += 1
+    return {
+        "types": {role: dict(counts) for role, counts in by_role.items()},
+        "fallbacks": dict(_fallbacks(tensors)),
+        "bits_per_weight": round(8 * sum(map(_nbytes, tensors)) / sum(prod(t.shape) for t in tensors), 3),
+    }
+
+
+def fallback_warnings(tensors: Sequence[GgufTensor]) -> tuple[str, ...]:
+    """One sentence for each kind of fall-back."""
+    seen = Counter((t.asked, t.kind, t.shape[-1]) for t in tensors if _fell_back(t))
+    return tuple(
+        f"{count} tensors have rows of {row} weights, which {asked} cannot hold: they are {kind}"
+        for (asked, kind, row), count in seen.items()
+    )
+
+
+def _fallbacks(tensors: Sequence[GgufTensor]) -> Iterator[tuple[str, str]]:
+    for tensor in tensors:
+        if _fell_back(tensor):
+            yield tensor.name, f"{tensor.asked} -> {tensor.kind}"
+
+
+def _fell_back(tensor: GgufTensor) -> bool:
+    # llama.cpp's mixtures give some tensors another type than the file is named for, by their place alone.
+    return tensor.kind != tensor.asked and tensor.shape[-1] % BLOCK_SIZES[tensor.asked] != 0
+
+
+def _nbytes(tensor: GgufTensor) -> int:
+    import gguf
+
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[tensor.kind]]
+    return prod(tensor.shape) // block * size
+
+
+def _asked_type(name: str, shape: tuple[int, ...], scheme: GgufScheme) -> str:
+    if len(shape) == 1 or name == TOKEN_TYPES:  # llama.cpp adds row 0 of the token types as it is
+        return "F32"
+    if name == TABLE:
+        return scheme.table
+    if name == POSITIONS:
+        return scheme.positions
+    return scheme.linear_type(name)

@@ -1,0 +1,76 @@
+"""ONNX in 8 and 4 bits: the quantised twin of the reference, traced as the reference is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import asdict
+
+from ringkas.checkpoint import Checkpoint
+from ringkas.export.to_onnx import folding as onnx_folding
+from ringkas.export.to_onnx import graph as onnx_graph
+from ringkas.quantize.for_onnx.schemes import ROLES, OnnxScheme
+
+if TYPE_CHECKING:
+    from ringkas.quantize.for_onnx.twin import Quantized
+
+# The first that has 4-bit tensors as inputs of Cast.
+OPSET = 21
+
+
+def write_quantized(
+    checkpoint: Checkpoint, scheme: OnnxScheme, folder: Path, file: str = onnx_graph.MODEL_FILE
+) -> tuple[str, dict[str, object]]:
+    """Writes the graph of `scheme` as `file` in `folder`; that name, and the scheme as recorded.
+
+    Raises:
+        CheckpointError: the weights cannot be loaded.
+        TargetError: the scheme names a layer that is not there.
+    """
+    from ringkas.quantize.for_onnx.twin import quantize
+
+    with quantize(checkpoint, scheme) as quantized:
+        return write_twin(checkpoint, scheme, quantized, folder, file)
+
+
+def write_twin(
+    checkpoint: Checkpoint,
+    scheme: OnnxScheme,
+    quantized: Quantized,
+    folder: Path,
+    file: str = onnx_graph.MODEL_FILE,
+) -> tuple[str, dict[str, object]]:
+    """As `write_quantized`, of a twin that is there already."""
+    from ringkas.export.to_onnx.attention import multi_head
+    from ringkas.export.to_onnx.packing import pack_layers, pack_token_table
+
+    with multi_head(quantized.reference, checkpoint.family.name):
+        model = onnx_graph.trace(checkpoint, quantized.reference, OPSET)
+    # Layers with the same input quantise it once: by equal shifts and factors, as wide as the encoder.
+    onnx_folding.share_equal_nodes(model, size_limit=4096)
+    onnx_folding.fold_shifts(model)
+    onnx_folding.sum_residuals(model)
+    onnx_folding.drop_head_splits(model)
+    pack_layers(model, quantized.packed)
+    pack_token_table(model)
+    onnx_folding.fuse_attention(model)
+    onnx_graph.save(model, folder, file)
+    return file, _record(checkpoint, scheme, quantized, onnx_graph.weight_bytes(model))
+
+
+def _record(
+    checkpoint: Checkpoint, scheme: OnnxScheme, quantized: Quantized, stored: int
+) -> dict[str, object]:
+    """The scheme in full, with what its patterns and budgets came to, and what the weights weigh."""
+    roles = ROLES[checkpoint.family.name]
+    return {
+        **{key: value for key, value in asdict(scheme).items() if key != "target"},
+        "activations": {role.name: scheme.handling(role).value for role in roles},
+        "wide_layers": list(quantized.wide),
+        "float_layers": list(quantized.floating),
+        "opset": OPSET,
+        "computed": "unsigned 8-bit activations times signed 8-bit weights, 32-bit sums",
+        "calibration": {"texts": quantized.texts, "tokens": quantized.tokens},
+        "stored_bits_per_weight": round(8 * stored / quantized.weights, 3),
+    }

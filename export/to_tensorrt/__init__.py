@@ -1,0 +1,1 @@
+"""A checkpoint becomes a typed graph and a TensorRT plan."""

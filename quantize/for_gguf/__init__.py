@@ -1,0 +1,1 @@
+"""Weights in llama.cpp's block formats."""

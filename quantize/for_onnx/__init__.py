@@ -1,0 +1,1 @@
+"""Weights and graphs in few bits for ONNX Runtime."""

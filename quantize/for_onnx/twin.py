@@ -1,0 +1,267 @@
+"""A reference becomes its quantised twin: every linear layer and table replaced, ready to be traced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ringkas.checkpoint import Checkpoint
+from ringkas.errors import CheckpointError
+from ringkas.quantize import tables
+from ringkas.quantize.calibrate import Group, Inputs, collect, first_tokens, groups, token_ids
+from ringkas.quantize.for_onnx import widen as mix
+from ringkas.quantize.for_onnx.layers import (
+    BlockTable,
+    QuantizedInput,
+    QuantizedTable,
+    RowLinear,
+    StaticLinear,
+)
+from ringkas.quantize.for_onnx.schemes import LOWEST_OUTPUT, LOWEST_ROLE, Handling, OnnxScheme
+from ringkas.quantize.rounding import Rounded, round4, round8
+from ringkas.quantize.smooth import Affine, centred, plain, transformed
+from ringkas.runtimes.reference import Reference, load_reference
+
+_ACTIVATION_KEYS = ("hidden_act", "hidden_activation")
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The twin, its 4-bit layers by name, which layers are wider, and what it was calibrated on.
+
+    `wide` names the 8-bit layers of a 4-bit scheme, `floating` those left in float. `weights` is how many
+    parameters the encoder had.
+    """
+
+    reference: Reference
+    packed: Mapping[str, Rounded]
+    wide: tuple[str, ...]
+    floating: tuple[str, ...]
+    texts: int
+    tokens: int
+    weights: int
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One group with its input's affine map (None for rows) and statistics, each layer's weight and bias."""
+
+    group: Group
+    affine: Affine | None
+    inputs: Inputs
+    weights: Mapping[str, Tensor]
+    biases: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    module: StaticLinear | RowLinear
+    rounded: Rounded
+
+
+class Quantizer:
+    """A checkpoint's reference, calibrated once, from which twins of several schemes are made.
+
+    Args:
+        checkpoint: whose weights are run in float32.
+        rows: the token ids that ranges, rounding and sensitivities are taken from.
+        covariance_width: of all the schemes that twins are to be made of; None where one sets no limit.
+
+    Raises:
+        CheckpointError: the weights cannot be loaded.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, rows: Sequence[Sequence[int]], covariance_width: int | None = None
+    ) -> None:
+        self.reference = load_reference(checkpoint, attention="eager")
+        self.reference.requires_grad_(False)
+        self.rows = rows
+        self._encoder = self.reference.encoder
+        self._lowest = _lowest(checkpoint)
+        self._groups = groups(self._encoder, checkpoint.family.name)
+        self._inputs = collect(self.reference, self._groups, rows, covariance_width)
+        self._weights = sum(parameter.numel() for parameter in self._encoder.parameters())
+        self._made: dict[tuple[object, ...], _Layer] = {}
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """The names of the linear layers, and how many weights each has."""
+        return {
+            name: cast(nn.Linear, self._encoder.get_submodule(name)).weight.numel()
+            for group in self._groups
+            for name in group.names
+        }
+
+    def check(self, scheme: OnnxScheme) -> None:
+        """Whether every layer and table can be stored as `scheme` says.
+
+        Raises:
+            CheckpointError: one cannot, because of its width.
+            TargetError: the scheme names a layer that is not there.
+        """
+        names = self.layers
+        scheme.layers(scheme.wide, names, "wide")
+        floating = scheme.layers(scheme.floating, names, "floating")
+        for name, module in self._encoder.named_modules():
+            if name in names and name not in floating:
+                _check_width(name, cast(nn.Linear, module).in_features, max(2, scheme.block), scheme.target)
+            elif isinstance(module, nn.Embedding) and scheme.table_bits == 4 and mix.is_token_table(name):
+                _check_width(name, module.embedding_dim, scheme.table_block, scheme.target)
+
+    def losses(self, scheme: OnnxScheme) -> dict[str, float]:
+        """What the vectors lose by each layer alone, as the scheme rounds it with nothing widened."""
+        rounded = self._round(scheme, frozenset(), frozenset())
+        sample = first_tokens(self.rows, scheme.sensitivity_tokens)
+        return mix.losses(self.reference, {name: one.module for name, one in rounded.items()}, sample)
+
+    @contextmanager
+    def twin(self, scheme: OnnxScheme, *, last: bool = False) -> Iterator[Quantized]:
+        """The reference as `scheme` quantises it; when the block ends it is the float one again.
+
+        With `last` the float layers and the statistics are let go, which saves most of the memory: no other
+        twin can be made.
+
+        Raises:
+            CheckpointError: a layer's width does not fit the scheme's blocks.
+            TargetError: the scheme names a layer that is not there.
+        """
+        names = list(self.layers)
+        floating = scheme.layers(scheme.floating, names, "floating")
+        wide = scheme.layers(scheme.wide, names, "wide") - floating
+        self.check(scheme)
+        if scheme.bits_per_weight is not None:
+            wide = self._widest(scheme, floating)
+        rounded = self._round(scheme, wide, floating)
+        if last:
+            self._inputs, self._made = {}, {}
+        replacements: dict[str, nn.Module] = {name: layer.module for name, layer in rounded.items()}
+        replacements |= _tables(self._encoder, scheme)
+        packed = {name: layer.rounded for name, layer in rounded.items() if layer.rounded.levels is not None}
+        with _replaced(self._encoder, replacements, restore=not last):
+            yield Quantized(
+                self.reference, packed, tuple(sorted(wide)), tuple(sorted(floating)),
+                len(self.rows), sum(map(len, self.rows)), self._weights,
+            )  # fmt: skip
+
+    def _round(self, scheme: OnnxScheme, wide: frozenset[str], floating: frozenset[str]) -> dict[str, _Layer]:
+        """Every layer but those left in float; what an earlier scheme rounded alike is not rounded again."""
+        found = {}
+        for group in self._groups:
+            prepared = None
+            for name in group.names:
+                if name in floating:
+                    continue
+                bits = 8 if name in wide else scheme.bits
+                key = (name, bits, scheme.block if bits == 4 else 0, scheme.smoothing, scheme.margin,
+                       scheme.damping, scheme.covariance_width, scheme.handling(group.role))  # fmt: skip
+                if key not in self._made:
+                    prepared = prepared or _prepare(self._encoder, group, self._inputs[group], scheme)
+                    self._made[key] = _layer(prepared, name, bits, scheme, self._lowest)
+                found[name] = self._made[key]
+        return found
+
+    def _widest(self, scheme: OnnxScheme, floating: frozenset[str]) -> frozenset[str]:
+        rounded = self._round(scheme, frozenset(), floating)
+        losses = self.losses(scheme)
+        candidates = [
+            mix.Candidate(name, losses[name], *one.rounded.integers.shape) for name, one in rounded.items()
+        ]
+        return mix.widest(candidates, scheme, mix.room(self._encoder, rounded, scheme))
+
+
+def quantize(checkpoint: Checkpoint, scheme: OnnxScheme) -> AbstractContextManager[Quantized]:
+    """The twin of a checkpoint by one scheme, calibrated on its calibration texts.
+
+    Raises:
+        CheckpointError: the weights cannot be loaded, or a layer's width does not fit the scheme's blocks.
+        TargetError: the scheme names a layer that is not there.
+    """
+    rows = token_ids(checkpoint, scheme.calibration_tokens)
+    return Quantizer(checkpoint, rows, scheme.covariance_width).twin(scheme, last=True)
+
+
+def _check_width(name: str, width: int, unit: int, target: str) -> None:
+    if width % unit:
+        raise CheckpointError(
+            f"{target} cannot store {name}, which is {width} wide",
+            why=f"its weights are stored in blocks of {unit}",
+            fix="Choose onnx-int8" if width % 2 == 0 else "Choose onnx-fp16",
+        )
+
+
+@contextmanager
+def _replaced(encoder: nn.Module, replacements: Mapping[str, nn.Module], *, restore: bool) -> Iterator[None]:
+    originals = {name: encoder.get_submodule(name) for name in replacements} if restore else {}
+    try:
+        for name, module in replacements.items():
+            encoder.set_submodule(name, module)
+        yield
+    finally:
+        for name, module in originals.items():
+            encoder.set_submodule(name, module)
+
+
+def _prepare(encoder: nn.Module, group: Group, inputs: Inputs, scheme: OnnxScheme) -> _Prepared:
+    layers = {name: cast(nn.Linear, encoder.get_submodule(name)) for name in group.names}
+    weights = {name: layer.weight.detach() for name, layer in layers.items()}
+    biases = {
+        name: torch.zeros(len(weights[name])) if layer.bias is None else layer.bias.detach()
+        for name, layer in layers.items()
+    }
+    inputs = inputs.within(scheme.covariance_width)
+    handling = scheme.handling(group.role)
+    if handling is Handling.ROW:
+        return _Prepared(group, None, inputs, weights, biases)
+    if handling is Handling.STATIC:
+        affine = plain(inputs, scheme.margin)
+    else:
+        widest = torch.stack([weight.abs().amax(0) for weight in weights.values()]).amax(0)
+        affine = centred(inputs, widest, scheme.smoothing, scheme.margin)
+    # W x + b = (W / factor) ((x - shift) * factor) + (b + W shift)
+    return _Prepared(
+        group,
+        affine,
+        transformed(inputs, affine),
+        {name: weight / affine.factor for name, weight in weights.items()},
+        {name: biases[name] + weights[name] @ affine.shift for name in weights},
+    )
+
+
+def _layer(prepared: _Prepared, name: str, bits: int, scheme: OnnxScheme, lowest: float | None) -> _Layer:
+    weight, inputs = prepared.weights[name], prepared.inputs
+    if bits == 8:
+        rounded = round8(weight, inputs.covariance, scheme.damping)
+    else:
+        rounded = round4(weight, inputs.covariance, scheme.damping, scheme.block)
+    # What rounding takes from the mean output, the bias gives back.
+    bias = prepared.biases[name] + (weight - rounded.weights()) @ inputs.mean
+    if prepared.affine is not None:
+        return _Layer(StaticLinear(rounded, bias, QuantizedInput(prepared.affine)), rounded)
+    known = lowest if prepared.group.role.name == LOWEST_ROLE else None
+    return _Layer(RowLinear(rounded, bias, known), rounded)
+
+
+def _lowest(checkpoint: Checkpoint) -> float | None:
+    if checkpoint.family.gated:  # what it multiplies with has no least value
+        return None
+    activation = next((checkpoint.config[key] for key in _ACTIVATION_KEYS if key in checkpoint.config), "")
+    return LOWEST_OUTPUT.get(activation)
+
+
+def _tables(encoder: nn.Module, scheme: OnnxScheme) -> dict[str, nn.Module]:
+    found: dict[str, nn.Module] = {}
+    for name, module in encoder.named_modules():
+        if not isinstance(module, nn.Embedding):
+            continue
+        table = module.weight.detach()
+        if scheme.table_bits == 4 and mix.is_token_table(name):
+            found[name] = BlockTable(*tables.round_blocks(table, scheme.table_block))
+        else:
+            found[name] = QuantizedTable(*tables.round_rows(table))
+    return found

@@ -1,0 +1,1 @@
+"""Typed weights and ranges for TensorRT."""

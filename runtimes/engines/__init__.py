@@ -1,0 +1,1 @@
+"""One module an engine: ids in, vectors out."""

@@ -1,0 +1,153 @@
+"""Whether a GGUF file is an encoder that the llama.cpp engine can run, judged by its head alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ringkas.errors import ArtifactError
+from ringkas.runtimes.engines.llama_header import GgufHeader
+from ringkas.spec import EncodingSpec
+
+# llama.cpp's number of each pooling that it can do (llama_pooling_type).
+POOLING_NUMBERS: Mapping[tuple[str, ...], int] = {("mean",): 1, ("cls",): 2, ("lasttoken",): 3}
+
+_MOST_LAYERS, _WIDEST, _LONGEST = 512, 1 << 16, 1 << 20
+
+# Shapes by the names of sizes; `{}` is the layer. A `?` marks what some checkpoints lack.
+_BERT = {
+    "token_embd.weight": ("width", "vocabulary"),
+    "position_embd.weight": ("width", "context"),
+    "token_types.weight?": ("width", "token_types"),
+    "token_embd_norm.weight": ("width",),
+    "token_embd_norm.bias": ("width",),
+    **{f"blk.{{}}.attn_{part}.weight": ("width", "width") for part in ("q", "k", "v", "output")},
+    **{f"blk.{{}}.attn_{part}.bias?": ("width",) for part in ("q", "k", "v", "output")},
+    "blk.{}.attn_output_norm.weight": ("width",),
+    "blk.{}.attn_output_norm.bias": ("width",),
+    "blk.{}.ffn_up.weight": ("width", "inner"),
+    "blk.{}.ffn_up.bias?": ("inner",),
+    "blk.{}.ffn_down.weight": ("inner", "width"),
+    "blk.{}.ffn_down.bias?": ("width",),
+    "blk.{}.layer_output_norm.weight": ("width",),
+    "blk.{}.layer_output_norm.bias": ("width",),
+}
+_MODERN_BERT = {
+    "token_embd.weight": ("width", "vocabulary"),
+    "token_embd_norm.weight": ("width",),
+    "output_norm.weight": ("width",),
+    "blk.{}.attn_norm.weight?": ("width",),
+    "blk.{}.attn_qkv.weight": ("width", "three_widths"),
+    "blk.{}.attn_output.weight": ("width", "width"),
+    "blk.{}.ffn_up.weight": ("width", "two_inner"),
+    "blk.{}.ffn_down.weight": ("inner", "width"),
+    "blk.{}.ffn_norm.weight": ("width",),
+}
+_TENSORS: Mapping[str, Mapping[str, tuple[str, ...]]] = {"bert": _BERT, "modern-bert": _MODERN_BERT}
+
+# What the graph adds or multiplies as it is, so that only float32 will do.
+_FLOAT_ONLY = ("norm.weight", ".bias", "token_types.weight")
+
+
+def check_header(header: GgufHeader, spec: EncodingSpec, path: Path) -> None:
+    """Raises `ArtifactError` unless llama.cpp can run the file and gives the vectors that `spec` promises."""
+    for problem in _problems(header, spec):
+        raise ArtifactError(
+            f"{path} is not a GGUF file that can be run", why=problem, fix="Build or copy the artifact again"
+        )
+
+
+def _problems(header: GgufHeader, spec: EncodingSpec) -> Iterator[str]:
+    if header.architecture not in _TENSORS:
+        yield f"it holds the architecture {header.architecture!r}, not {' or '.join(_TENSORS)}"
+    yield from _key_problems(header, spec)
+    sizes = _sizes(header)
+    bounds = {
+        "width": _WIDEST,
+        "inner": _WIDEST,
+        "context": _LONGEST,
+        "heads": _WIDEST,
+        "layers": _MOST_LAYERS,
+    }
+    for name, most in bounds.items():
+        if not 1 <= sizes[name] <= most:
+            yield f"it states {sizes[name]} for {name}"
+    if sizes["width"] % sizes["heads"]:
+        yield f"its width {sizes['width']} is no multiple of its {sizes['heads']} heads"
+    if spec.max_length > sizes["context"]:
+        yield f"its context of {sizes['context']} tokens is shorter than the manifest's {spec.max_length}"
+    if spec.dimension != sizes["width"]:
+        yield f"its vectors have {sizes['width']} dimensions, the manifest says {spec.dimension}"
+    yield from _vocabulary_problems(header)
+    yield from _tensor_problems(header, sizes)
+
+
+def _key_problems(header: GgufHeader, spec: EncodingSpec) -> Iterator[str]:
+    pooling = header.shape_key("pooling_type")
+    if pooling is None:
+        yield "it has no pooling_type: llama.cpp would give one vector a token"
+    if pooling != POOLING_NUMBERS.get(spec.pooling.modes):
+        yield f"its pooling_type is {pooling}, the manifest says {'+'.join(spec.pooling.modes)}"
+    if header.shape_key("attention.causal") is not False:
+        yield "it does not say that its attention is not causal"
+    if not isinstance(header.shape_key("attention.layer_norm_epsilon"), float):
+        yield "it has no layer_norm_epsilon"
+
+
+def _sizes(header: GgufHeader) -> dict[str, int]:
+    keys = {
+        "width": "embedding_length",
+        "inner": "feed_forward_length",
+        "context": "context_length",
+        "heads": "attention.head_count",
+        "layers": "block_count",
+    }
+    found = {name: header.shape_key(key) for name, key in keys.items()}
+    sizes = {name: value if type(value) is int else 0 for name, value in found.items()}
+    types = header.metadata.get("tokenizer.ggml.token_type_count")
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    sizes["token_types"] = types if type(types) is int else 0
+    sizes["vocabulary"] = len(tokens) if isinstance(tokens, list) else 0
+    sizes["three_widths"], sizes["two_inner"] = 3 * sizes["width"], 2 * sizes["inner"]
+    return sizes
+
+
+def _vocabulary_problems(header: GgufHeader) -> Iterator[str]:
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    if not isinstance(tokens, list) or not tokens:
+        yield "it has no list of tokens"
+        return
+    if len(set(tokens)) != len(tokens):
+        yield "two of its tokens are equal"
+    for key in ("scores", "token_type"):
+        found = header.metadata.get(f"tokenizer.ggml.{key}")
+        if found is not None and (not isinstance(found, tuple) or found[0] != len(tokens)):
+            yield f"its {key} are not one a token"
+
+
+def _tensor_problems(header: GgufHeader, sizes: Mapping[str, int]) -> Iterator[str]:
+    expected = 0
+    for template, names in _TENSORS[header.architecture].items():
+        shape = tuple(sizes[name] for name in names)
+        layers = range(sizes["layers"]) if "{}" in template else range(1)
+        for layer in layers:
+            name = template.removesuffix("?").format(layer)
+            tensor = header.tensors.get(name)
+            if tensor is None:
+                if not template.endswith("?"):
+                    yield f"it lacks the tensor {name}"
+                continue
+            expected += 1
+            if _without_ones(tensor.shape) != _without_ones(shape):
+                yield f"its tensor {name} has the shape {tensor.shape}, not {shape}"
+            if name.endswith(_FLOAT_ONLY) and tensor.kind != "F32":
+                yield f"its tensor {name} is {tensor.kind}, not F32"
+    if expected != len(header.tensors):
+        yield f"it has {len(header.tensors) - expected} tensors that do not belong to the architecture"
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    # llama.cpp's quantizer drops closing dimensions of 1 (a table of one token type).
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape

@@ -1,0 +1,106 @@
+"""The ONNX Runtime engine: CUDA when the installed package has it and a device is there, else the CPU."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ringkas.artifact import Artifact
+from ringkas.errors import ArtifactError, load_onnxruntime
+from ringkas.runtimes.engine import Engine, Vectors
+from ringkas.tokens import TokenBatch
+
+# The names of every graph this project makes; see export/to_onnx/graph.py.
+INPUTS = ("input_ids", "attention_mask")
+TOKEN_OUTPUT, SENTENCE_OUTPUT = "last_hidden_state", "sentence_embedding"
+
+_PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+_ERRORS_ONLY = 3
+# Fused, a residual addition and its LayerNormalization take longer on a CPU than apart: 8% of all the time at
+# 163 tokens, nothing at 26 (benchmarks/session_options.py). On CUDA the fused kernel is the fast one.
+_SLOW_ON_CPU = ["SkipLayerNormFusion"]
+
+
+class OrtEngine(Engine):
+    """Runs a graph with inputs `input_ids`, `attention_mask` and output `sentence_embedding`.
+
+    `threads` is the number of threads that one operator uses; None leaves it to ONNX Runtime (one per core).
+    """
+
+    def __init__(self, artifact: Artifact, threads: int | None = None, device: str | None = None) -> None:
+        spec = artifact.manifest.encoding
+        super().__init__(spec.dimension, spec.max_length)
+        self._session = open_session(artifact.model_path, threads, device)
+
+    def _run(self, batch: TokenBatch) -> Vectors:
+        return self._output(batch, SENTENCE_OUTPUT)
+
+    def _token_vectors(self, batch: TokenBatch) -> Vectors:
+        return self._output(batch, TOKEN_OUTPUT)
+
+    def _output(self, batch: TokenBatch, name: str) -> Vectors:
+        feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        return np.asarray(self._session.run([name], feed)[0])
+
+    def close(self) -> None:
+        self._session = None
+
+
+def open_session(model: Path, threads: int | None = None, device: str | None = None) -> Any:
+    """An `onnxruntime.InferenceSession` with this project's options.
+
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+        RingkasError: it is broken, the graph cannot be loaded, or the device is not there.
+    """
+    onnxruntime = load_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.inter_op_num_threads = 1  # the graph is one chain: there is nothing to run beside it
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    providers = _providers(onnxruntime.get_available_providers(), device)
+    try:
+        # When CUDA fails to start, ONNX Runtime prints that on stdout, which belongs to vectors and reports.
+        with redirect_stdout(sys.stderr):
+            session = onnxruntime.InferenceSession(
+                str(model),
+                options,
+                providers=providers,
+                disabled_optimizers=_SLOW_ON_CPU if providers == [_PROVIDERS["cpu"]] else None,
+            )
+    except Exception as error:  # ONNX Runtime raises a type for each of its status codes
+        raise ArtifactError(
+            f"ONNX Runtime cannot load {model}",
+            why=str(error).splitlines()[0],
+            fix="Build the artifact again, or upgrade onnxruntime",
+        ) from None
+    if device is not None and _PROVIDERS[device] not in session.get_providers():
+        raise ArtifactError(
+            f"the device {device!r} could not be started",
+            why="ONNX Runtime fell back to the CPU",
+            fix="Check the driver, or leave the device out",
+        )
+    return session
+
+
+def _providers(available: list[str], device: str | None) -> list[str]:
+    if device is not None and device not in _PROVIDERS:
+        raise ArtifactError(f"there is no device {device!r}", fix="Choose from: " + ", ".join(_PROVIDERS))
+    wanted = [device] if device else list(_PROVIDERS)
+    chosen = [_PROVIDERS[name] for name in wanted if _PROVIDERS[name] in available]
+    if not chosen:
+        raise ArtifactError(
+            f"the installed onnxruntime has no provider for the device {device!r}",
+            fix="For CUDA run: pip uninstall onnxruntime; pip install 'ringkas[onnx-gpu]'",
+        )
+    return chosen if "CPUExecutionProvider" in chosen else [*chosen, "CPUExecutionProvider"]
+
+
+def open_engine(artifact: Artifact, threads: int | None, device: str | None) -> Engine:
+    """The engine of an ONNX artifact."""
+    return OrtEngine(artifact, threads, device)

@@ -1,0 +1,1 @@
+"""Retrieval and similarity scores of an artifact beside the reference's."""

@@ -1,0 +1,1 @@
+"""Latency, throughput and memory of artifacts, each engine in a process of its own."""

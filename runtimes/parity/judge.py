@@ -1,0 +1,229 @@
+"""Parity: how far an artifact's vectors are from the reference's, judged against the floors.
+
+Token ids are compared first, because a wrong tokenizer makes every other number meaningless. Cosines are
+reported plain and after subtracting the reference's mean vector: E5 vectors crowd between 0.7 and 1.0, so
+that the plain cosine flatters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ringkas.errors import ArtifactError
+from ringkas.runtimes.engine import Vectors
+from ringkas.runtimes.parity.floors import Floor
+
+NEIGHBOURS = 10
+# Ranks are compared among at most this many texts, evenly spaced: the work grows with the square.
+MAX_RANKED = 2000
+# Reference similarities closer than this are a tie, whose order says nothing.
+_TIE = 1e-5
+_EXCERPT = 80
+_FEWEST = 3
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One text as the reference and the artifact see it; ids of a pruned artifact are mapped back already."""
+
+    group: str
+    text: str
+    reference_ids: Sequence[int]
+    candidate_ids: Sequence[int]
+
+
+class GroupParity(msgspec.Struct, frozen=True, kw_only=True):
+    """One language, or one file of the user's texts."""
+
+    group: str
+    texts: int
+    token_mismatches: int
+    cosine_min: float
+    cosine_p1: float
+    cosine_mean: float
+    centred_min: float
+    centred_mean: float
+    worst_text: str
+
+
+class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What `ringkas verify` found. `skipped` texts have tokens that a pruned vocabulary does not hold."""
+
+    passed: bool
+    failures: tuple[str, ...]
+    target: str
+    reference: str
+    engine: str
+    texts: int
+    skipped: int
+    floor: Floor
+    cosine_min: float
+    cosine_mean: float
+    top10_overlap: float
+    spearman: float
+    ranked_texts: int
+    groups: tuple[GroupParity, ...]
+    tools: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged, for the report's header."""
+
+    target: str
+    engine: str
+    reference: str
+    floor: Floor
+    tools: Mapping[str, str]
+
+
+def judge(
+    subject: Subject, samples: Sequence[Sample], reference: Vectors, candidate: Vectors, skipped: int = 0
+) -> ParityReport:
+    """Compares (n, dimension) vectors of the same `samples`.
+
+    Raises:
+        ArtifactError: no texts, another number or length of vectors, or values that are not finite: none of
+            these is a measurement.
+    """
+    _check(samples, reference, candidate)
+    cosines = cosine(reference, candidate)
+    mean = reference.mean(axis=0, dtype=np.float64)
+    centred = cosine(reference - mean, candidate - mean)
+    names = np.array([sample.group for sample in samples])
+    groups = tuple(
+        _group(str(name), np.flatnonzero(names == name), samples, cosines, centred)
+        for name in dict.fromkeys(names.tolist())
+    )
+    ranked = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), MAX_RANKED)).astype(int))
+    overlap, correlation = rank_agreement(reference[ranked], candidate[ranked])
+    failures = _failures(groups, overlap, subject.floor)
+    return ParityReport(
+        passed=not failures,
+        failures=failures,
+        target=subject.target,
+        reference=subject.reference,
+        engine=subject.engine,
+        texts=len(samples),
+        skipped=skipped,
+        floor=subject.floor,
+        cosine_min=float(cosines.min()),
+        cosine_mean=float(cosines.mean()),
+        top10_overlap=overlap,
+        spearman=correlation,
+        ranked_texts=len(ranked),
+        groups=groups,
+        tools=dict(subject.tools),
+    )
+
+
+def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+    """Row-wise cosine in float64; two zero vectors agree, a zero and another do not."""
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    same = (x == y).all(axis=1)
+    products = (x * y).sum(axis=1)
+    return np.where(same, 1.0, products / np.where(norms == 0, 1.0, norms))
+
+
+def rank_agreement(reference: Vectors, candidate: Vectors) -> tuple[float, float]:
+    """The share of each text's 10 nearest that stay, and Spearman's correlation of all similarities.
+
+    A neighbour counts as kept when the reference puts it within a tie of its own tenth.
+    """
+    a, b = _similarities(reference), _similarities(candidate)
+    count = len(a)
+    k = min(NEIGHBOURS, count - 1)
+    upper = np.triu_indices(count, 1)
+    correlation = spearman(a[upper], b[upper])
+    for similarities in (a, b):
+        np.fill_diagonal(similarities, -np.inf)
+    tenth = np.partition(a, count - k, axis=1)[:, count - k, None]
+    nearest = np.argpartition(b, count - k, axis=1)[:, count - k :]
+    kept = np.take_along_axis(a, nearest, axis=1) >= tenth - _TIE
+    return float(kept.mean()), correlation
+
+
+def spearman(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """The correlation of ranks, ties sharing theirs; 0 where one side ranks nothing, all its values equal."""
+    x, y = (_ranks(np.asarray(values, dtype=np.float64)) for values in (a, b))
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _check(samples: Sequence[Sample], reference: Vectors, candidate: Vectors) -> None:
+    if len(samples) < _FEWEST:
+        raise ArtifactError(
+            f"there are {len(samples)} texts to compare",
+            why=f"fewer than {_FEWEST} prove nothing about neighbours",
+            fix="Add texts with --texts, or keep more of the vocabulary",
+        )
+    if reference.shape != candidate.shape or len(reference) != len(samples):
+        raise ArtifactError(
+            f"{len(samples)} texts gave vectors of shape {reference.shape} by the reference "
+            f"and {candidate.shape} by the artifact",
+            why="the reference is of another model, or the artifact is damaged",
+        )
+    if not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
+        raise ArtifactError("a vector holds values that are not finite", why="the weights are damaged")
+
+
+def _group(
+    name: str, rows: npt.NDArray[np.intp], samples: Sequence[Sample], cosines: Floats, centred: Floats
+) -> GroupParity:
+    own = cosines[rows]
+    worst = samples[int(rows[own.argmin()])].text
+    mismatches = sum(list(samples[i].reference_ids) != list(samples[i].candidate_ids) for i in rows)
+    return GroupParity(
+        group=name,
+        texts=len(rows),
+        token_mismatches=mismatches,
+        cosine_min=float(own.min()),
+        cosine_p1=float(np.percentile(own, 1)),
+        cosine_mean=float(own.mean()),
+        centred_min=float(centred[rows].min()),
+        centred_mean=float(centred[rows].mean()),
+        worst_text=worst if len(worst) <= _EXCERPT else worst[:_EXCERPT] + "…",
+    )
+
+
+def _failures(groups: Sequence[GroupParity], overlap: float, floor: Floor) -> tuple[str, ...]:
+    failures = []
+    for group in groups:
+        if group.token_mismatches:
+            failures.append(
+                f"{group.group}: {group.token_mismatches} of {group.texts} texts get other token ids"
+            )
+        if group.cosine_min < floor.cosine_min:
+            failures.append(
+                f"{group.group}: cosine minimum {group.cosine_min:.6f} is below {floor.cosine_min}"
+                f" ({group.worst_text!r})"
+            )
+        if group.cosine_mean < floor.cosine_mean:
+            failures.append(
+                f"{group.group}: cosine mean {group.cosine_mean:.6f} is below {floor.cosine_mean}"
+            )
+    if overlap < floor.top10_overlap:
+        failures.append(f"top-10 overlap {overlap:.4f} is below {floor.top10_overlap}")
+    return tuple(failures)
+
+
+def _similarities(vectors: Vectors) -> Floats:
+    x = np.asarray(vectors, dtype=np.float64)
+    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return np.asarray(x @ x.T)
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks from 0; equal values share the mean of theirs."""
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts + 1) / 2)[index])

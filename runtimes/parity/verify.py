@@ -1,0 +1,201 @@
+"""`ringkas verify`: an artifact against its reference, on any machine that can run it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkas import texts as text_sets
+from ringkas.artifact import PARITY_FILE, Artifact, Source, open_artifact
+from ringkas.checkpoint import Checkpoint, open_checkpoint
+from ringkas.errors import TextError
+from ringkas.files import write_json
+from ringkas.progress import QUIET, Progress
+from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
+from ringkas.runtimes.parity.floors import floor_of
+from ringkas.runtimes.parity.judge import ParityReport, Sample, Subject, cosine, judge
+from ringkas.runtimes.parity.probe import Probe, load_probe, make_probe
+from ringkas.version import __version__
+from ringkas.vocabulary import load_kept_ids
+
+# The packages whose versions a report names, when they are installed.
+_TOOLS = (
+    "numpy",
+    "tokenizers",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "torch",
+    "transformers",
+    "llama-cpp-python",
+    "tensorrt",
+    "tensorrt_rtx_cu13_bindings",
+    "tensorrt_lean_cu13_bindings",
+    "cuda-bindings",
+)
+
+# The cosine of one model's vector, stored in float16, with the same from another machine: above it by far.
+_SAME_MODEL = 0.9999
+
+
+def verify(
+    artifact: str | Path | Artifact,
+    *,
+    reference: str | Path | None = None,
+    texts: Iterable[str | Path] = (),
+    record: bool = True,
+    threads: int | None = None,
+    progress: Progress = QUIET,
+) -> ParityReport:
+    """Compares an artifact with its PyTorch reference and records the report as its `parity.json`.
+
+    Args:
+        artifact: its folder.
+        reference: the checkpoint to compare with, a hub id that the artifact was made from at that revision;
+            None compares with the vectors stored in the artifact.
+        texts: files of the user's own texts, judged beside the built-in probe set; needs `reference`.
+        record: write `parity.json`, unless there are own texts or the reference is not what the artifact was
+            made from.
+
+    Raises:
+        ArtifactError: the artifact is incomplete or altered.
+        TextError: a file of texts cannot be used.
+    """
+    opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
+    opened.check_files()
+    own = _own_texts([Path(file) for file in texts])
+    if own and reference is None:
+        raise TextError(
+            "--texts needs --reference",
+            why="the artifact holds the reference's vectors for the built-in texts only",
+            fix="Add --reference MODEL",
+        )
+    probe = stored = load_probe(opened.path)
+    if reference is not None:
+        with progress.stage(f"encoding the probe set with {reference}"):
+            checkpoint = _open_reference(reference, opened.manifest.source)
+            probe = reference_probe(checkpoint, opened.manifest.languages, own, threads)
+    with (
+        progress.stage(f"verifying {opened.path}"),
+        load(opened, threads=threads, allow_failed=True) as encoder,
+    ):
+        report = compare(opened, encoder, probe)
+    if record and _may_record(_is_source(opened, probe, stored), probe, own, progress):
+        try:
+            write_json(opened.path / PARITY_FILE, report)
+        except OSError as error:  # a read-only medium: the result is as good, only nobody will find it later
+            progress.say(f"{PARITY_FILE} could not be written ({error.strerror}); the result stands")
+    return report
+
+
+def _open_reference(reference: str | Path, source: Source) -> Checkpoint:
+    made_from = str(reference) == source.model and not Path(reference).exists()
+    return open_checkpoint(reference, source.revision if made_from else None)
+
+
+def reference_probe(
+    checkpoint: Checkpoint,
+    languages: Iterable[str],
+    own: Mapping[str, list[str]] | None = None,
+    threads: int | None = None,
+) -> Probe:
+    """The probe set of `languages` and the user's `own` texts, encoded by the reference.
+
+    Its ids are always those of the full vocabulary, also where the reference itself is pruned.
+    """
+    with load_reference_encoder(checkpoint, threads=threads) as encoder:
+        probe = make_probe(encoder, {**text_sets.probe(languages), **(own or {})}, checkpoint.origin)
+    return replace(probe, token_ids=full_ids(checkpoint, probe.token_ids))
+
+
+def full_ids(checkpoint: Checkpoint, token_ids: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """A checkpoint's own token ids as those of the vocabulary that it was cut from, if it was."""
+    if checkpoint.vocabulary is None:
+        return tuple(tuple(ids) for ids in token_ids)
+    kept = load_kept_ids(checkpoint.path)
+    return tuple(tuple(kept[list(ids)].tolist()) for ids in token_ids)
+
+
+def covered_rows(token_ids: Sequence[Sequence[int]], kept: npt.NDArray[np.int64] | None) -> list[int]:
+    """Which texts, given by their full ids, have only tokens that were kept; all when none were cut."""
+    if kept is None:
+        return list(range(len(token_ids)))
+    ids = set(kept.tolist())
+    return [row for row, tokens in enumerate(token_ids) if ids.issuperset(tokens)]
+
+
+def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:
+    """Judges `encoder`, opened on `artifact`, by `probe`.
+
+    A pruned vocabulary is judged on the texts that it covers; the others are counted as skipped.
+    """
+    kept = artifact.kept_ids()
+    covered = covered_rows(probe.token_ids, kept)
+    skipped = len(probe) - len(covered)
+    if skipped:
+        probe = probe.select(covered)
+    token_ids = encoder.tokenizer.encode(probe.texts) if len(probe) else []
+    samples = [
+        Sample(group, text, expected, own if kept is None else kept[own].tolist())
+        for group, text, expected, own in zip(
+            probe.groups, probe.texts, probe.token_ids, token_ids, strict=True
+        )
+    ]
+    manifest = artifact.manifest
+    floor = floor_of(manifest.precision, manifest.promised_cosine_min)
+    subject = Subject(manifest.target, manifest.engine, probe.reference, floor, tool_versions())
+    return judge(subject, samples, probe.vectors, encoder.encode_ids(token_ids), skipped)
+
+
+def tool_versions() -> dict[str, str]:
+    """The versions and the machine that a result depends on."""
+    found = {"ringkas": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for name in _TOOLS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _may_record(is_source: bool, probe: Probe, own: Mapping[str, list[str]], progress: Progress) -> bool:
+    """Whether `ringkas.load` may go by the report: built-in texts only, the artifact's own source."""
+    if own:
+        progress.say(f"{PARITY_FILE} stays as it was: it holds the verdict on the built-in texts alone")
+    elif not is_source:
+        progress.say(f"{PARITY_FILE} stays as it was: {probe.reference} is not what this was made from")
+    else:
+        return True
+    return False
+
+
+def _is_source(artifact: Artifact, probe: Probe, stored: Probe) -> bool:
+    """Whether `probe` is of what the artifact was made from: by its name, and by the vectors `stored` then.
+
+    The name of a local folder, or a hub id whose branch has moved, may be another model's today.
+    """
+    rows = {text: row for row, text in enumerate(stored.texts)}
+    both = [(rows[text], row) for row, text in enumerate(probe.texts) if text in rows]
+    if probe.reference != artifact.manifest.source.model or not both:
+        return False
+    then, now = map(list, zip(*both, strict=True))
+    return bool(cosine(stored.vectors[then], probe.vectors[now]).min() > _SAME_MODEL)
+
+
+def _own_texts(files: Iterable[Path]) -> dict[str, list[str]]:
+    """The texts of each file, under its bare name; a name that is taken gets a number."""
+    own: dict[str, list[str]] = {}
+    for file in files:
+        lines = text_sets.check_texts(text_sets.read_texts(file))
+        if not lines:
+            raise TextError(f"{file} holds no text", why="zero texts prove nothing")
+        name, number = file.name, 2
+        while name in own or name in (*text_sets.LANGUAGES, text_sets.UNDETERMINED):
+            name, number = f"{file.name} ({number})", number + 1
+        own[name] = lines
+    return own

@@ -10,13 +10,16 @@ from typing import Any
 
 import click
 
-from ringkas.commands.convert import build, prune
+from ringkas.commands.bench import bench
+from ringkas.commands.build import build
+from ringkas.commands.doctor import doctor
+from ringkas.commands.embed import embed
 from ringkas.commands.evaluate import evaluate
-from ringkas.commands.measure import bench
+from ringkas.commands.inspect import inspect
 from ringkas.commands.options import BAD_INPUT, DEFECT, PARITY_FELL_SHORT
-from ringkas.commands.plan import rebuild
-from ringkas.commands.show import doctor, inspect
-from ringkas.commands.use import embed, verify
+from ringkas.commands.prune import prune
+from ringkas.commands.rebuild import rebuild
+from ringkas.commands.verify import verify
 from ringkas.errors import RingkasError, WishError
 from ringkas.version import __version__
 

@@ -174,7 +174,7 @@ def test_bad_texts_leave_no_output(
 def test_bad_text_in_a_later_chunk_is_counted_from_the_first(
     artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringkas.commands.use._CHUNK", 2)
+    monkeypatch.setattr("ringkas.commands.embed._CHUNK", 2)
     file = tmp_path / "texts.jsonl"
     file.write_text('{"text": "fine"}\n' * 3 + '{"text": "\\ud83d"}\n', "utf-8")
     assert_refused(run("embed", artifact, "--input", file), "text 3 holds a lone surrogate")
@@ -500,7 +500,7 @@ def test_line_n_is_vector_n(demo: Path, tmp_path: Path, output: str | None, sour
 
 
 def test_chunks_keep_the_order(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringkas.commands.use._CHUNK", 3)
+    monkeypatch.setattr("ringkas.commands.embed._CHUNK", 3)
     lines = [f"{'word ' * (n % 5)}{n}" for n in range(10)]
     result = run("embed", artifact, stdin="\n".join(lines))
     with ringkas.load(artifact) as encoder:

@@ -1,4 +1,4 @@
-"""`ringkas build` and `ringkas prune`: a checkpoint in, artifacts or a smaller checkpoint out."""
+"""`ringkas build`: a checkpoint in, verified artifacts out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from ringkas.commands.options import (
     vocabulary_options,
     with_options,
 )
-from ringkas.commands.plan import is_given, plan_options, read_plan_options, refuse_plan_options, report_built
+from ringkas.commands.plan_options import (
+    is_given,
+    plan_options,
+    read_plan_options,
+    refuse_plan_options,
+    report_built,
+)
 from ringkas.commands.wishes import read_scheme_option, read_wish, run_search, wish_options
 from ringkas.errors import WishError
 from ringkas.progress import Progress
@@ -77,47 +83,3 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
         asked = BuildOptions(options["overwrite"], pruning, scheme, options["transformers_js"], plan)
         built = build_all(checkpoint, targets, out, asked, Progress())
     report_built(built, as_json=as_json)
-
-
-@click.command()
-@with_options(model_options)
-@click.option("--languages", required=True, metavar="ko,en", help="BCP-47 tags, parted by commas.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
-@with_options(vocabulary_options)
-@click.option("--coverage", type=float, help="Keep at least this share of expected tokens, such as 0.9995.")
-@click.option("--keep-all-characters", is_flag=True, help="Keep single characters of every script.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw rows against expected coverage (a .png).")
-@json_option
-def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) -> None:
-    """Cut MODEL's vocabulary to LANGUAGES and certify what that changes.
-
-    Text whose tokens are all kept gets the very same vectors. The certificate says, per language, on text
-    that chose nothing, how much text that is. The result is an ordinary checkpoint folder.
-    """
-    from ringkas.checkpoint import open_checkpoint
-    from ringkas.commands.printing import print_vocabulary
-    from ringkas.export.vocabulary.curve import plot_checkpoint
-    from ringkas.export.vocabulary.plot import check_place
-    from ringkas.export.vocabulary.prune import PruneOptions, make_plan, prune_by
-    from ringkas.files import refuse_existing
-
-    if options["plot"]:
-        check_place(options["plot"])
-    asked = PruneOptions(
-        languages=tuple(parse_languages(languages)),
-        corpora={tag: tuple(files) for tag, files in parse_corpora(options["corpora"]).items()},
-        max_tokens=options["max_tokens"],
-        coverage=options["coverage"],
-        keep_all_characters=options["keep_all_characters"],
-    )
-    checkpoint = open_checkpoint(model, options["revision"])
-    refuse_existing([out], overwrite=options["overwrite"])
-    plan = make_plan(checkpoint, asked, Progress())
-    if options["plot"]:
-        plot_checkpoint(plan, options["plot"])
-    pruned = prune_by(plan, out, overwrite=options["overwrite"], progress=Progress())
-    assert pruned.vocabulary is not None
-    if as_json:
-        print_json(pruned.vocabulary)
-    else:
-        print_vocabulary(pruned.vocabulary)

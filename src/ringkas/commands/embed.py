@@ -1,4 +1,4 @@
-"""`ringkas verify` and `ringkas embed`: what an artifact is for, and whether it may be."""
+"""`ringkas embed`: texts in, vectors out."""
 
 from __future__ import annotations
 
@@ -9,40 +9,12 @@ from typing import Any, BinaryIO
 
 import click
 
-from ringkas.commands.options import exit_by, json_option, print_json, threads_option
+from ringkas.commands.options import threads_option
 from ringkas.errors import TextError
 from ringkas.progress import Progress
 
 # Lines that `ringkas embed` encodes and writes at a time: vectors take far more memory than their texts.
 _CHUNK = 4096
-
-
-@click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--reference", metavar="MODEL", help="Compare with this model instead of the stored vectors.")
-@click.option(
-    "--texts", multiple=True, type=click.Path(path_type=Path), help="Your own texts: a file, or a .jsonl."
-)
-@threads_option
-@json_option
-def verify(
-    artifact: Path, reference: str | None, texts: tuple[Path, ...], threads: int | None, as_json: bool
-) -> None:
-    """Compare ARTIFACT with its PyTorch reference.
-
-    Checks every file's checksum, then token ids, then vectors: cosines per language, neighbours, ranks.
-    Without --reference it uses the vectors that were stored at build time, so it needs no PyTorch. The
-    report is kept as parity.json in the artifact.
-    """
-    from ringkas.commands.printing import print_report
-    from ringkas.runtimes.parity.verify import verify as run
-
-    report = run(artifact, reference=reference, texts=texts, threads=threads, progress=Progress())
-    if as_json:
-        print_json(report)
-    else:
-        print_report(report)
-    exit_by(report.passed)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`ringkas rebuild`, and what it shares with `ringkas build`: the options of TensorRT plans, the report."""
+"""What `ringkas build` and `ringkas rebuild` share: the options of TensorRT plans, the report."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ringkas.commands.options import exit_by, json_option, print_json, with_options
-from ringkas.progress import Progress
+from ringkas.commands.options import exit_by, print_json
 
 if TYPE_CHECKING:
     from ringkas.export.build import Built
@@ -86,29 +85,3 @@ def report_built(built: Sequence[Built] | Sequence[Rebuilt], *, as_json: bool, a
         for failure in one.report.failures:
             click.echo(f"{one.artifact.path}: {failure}", err=True)
     exit_by(all(one.report.passed for one in built))
-
-
-@click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--target", required=True, help="Such as tensorrt-fp16: the precision of the artifact's graph.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="It lands in OUT/TARGET.")
-@with_options(plan_options)
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
-@json_option
-def rebuild(artifact: Path, target: str, out: Path, as_json: bool, **options: Any) -> None:
-    """Build the TensorRT plan of ARTIFACT for this machine, from the graph that it carries.
-
-    Needs TensorRT but no PyTorch. Where there is a GPU, the plan is run on the reference texts that the
-    artifact carries, and parity.json then says how near it is on this GPU.
-    """
-    from ringkas.export.to_tensorrt.rebuild import rebuild as run
-
-    done = run(
-        artifact,
-        target,
-        out,
-        read_plan_options(options),
-        overwrite=options["overwrite"],
-        progress=Progress(),
-    )
-    report_built([done], as_json=as_json, alone=True)

@@ -1,4 +1,4 @@
-"""`ringkas inspect` and `ringkas doctor`: what an artifact is, and what runs here."""
+"""`ringkas inspect`: what an artifact is."""
 
 from __future__ import annotations
 
@@ -22,17 +22,3 @@ def inspect(artifact: Path, as_json: bool) -> None:
         print_json({"manifest": opened.manifest, "size": opened.size, "parity": opened.parity()})
     else:
         print_artifact(opened)
-
-
-@click.command()
-@json_option
-def doctor(as_json: bool) -> None:
-    """Tell what runs on this machine, and what to install for the rest."""
-    from ringkas.commands.printing import print_diagnosis
-    from ringkas.doctor import diagnose
-
-    diagnosis = diagnose()
-    if as_json:
-        print_json(diagnosis)
-    else:
-        print_diagnosis(diagnosis)

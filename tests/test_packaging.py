@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ringkas.texts import LANGUAGES
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOMS = ("export", "quantize", "runtimes")
 HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "sentence_transformers", "huggingface_hub")
@@ -55,6 +57,7 @@ def test_wheel_holds_the_source_tree(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(built[1]) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert names == set(source_files())
+    assert {f"ringkas/data/retrieval/{language}.jsonl" for language in LANGUAGES} <= names
 
 
 def test_sdist_holds_tests_and_benchmarks(built: tuple[Path, Path]) -> None:

@@ -6,13 +6,15 @@ import json
 import random
 import re
 import unicodedata
+from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
 
-from ringkas import texts
+from ringkas import questions, texts
 from ringkas.errors import TextError
 
 LANGUAGES = {"en", "zh", "ko", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta", "ja"}
@@ -62,12 +64,55 @@ def test_no_text_stands_twice(name: str) -> None:
     assert len(set(lines)) == len(lines)
 
 
-def test_probe_and_calibration_never_meet() -> None:
-    probe = {folded(line) for lines in texts.probe().values() for line in lines}
-    calibration = {folded(line) for lines in texts.calibration().values() for line in lines}
-    assert len(probe) > 300
-    assert len(calibration) > 600
-    assert probe & calibration == set()
+def all_sets() -> dict[str, list[str]]:
+    asked = [question for group in questions.questions().values() for question in group]
+    return {
+        "probe": [line for lines in texts.probe().values() for line in lines],
+        "calibration": [line for lines in texts.calibration().values() for line in lines],
+        "retrieval": [*(question.query for question in asked), *questions.passages(asked)],
+    }
+
+
+def meetings(sets: dict[str, list[str]]) -> list[tuple[str, str, str]]:
+    """(set, other set, text) wherever a text of the one is one of the other, or a long one is part of it."""
+    met = []
+    for (name, lines), (other, theirs) in permutations(sets.items(), 2):
+        there = {folded(line) for line in theirs}
+        everything = "\n".join(there)
+        for line in map(folded, lines):
+            if line in there or (len(line) > 20 and line in everything):
+                met.append((name, other, line))
+    return met
+
+
+def test_sets_never_meet() -> None:
+    sets = all_sets()
+    assert {name: len(lines) > 300 for name, lines in sets.items()} == dict.fromkeys(sets, True)
+    assert meetings(sets) == []
+
+
+@pytest.mark.parametrize(("name", "other"), [*permutations(["probe", "calibration", "retrieval"], 2)])
+def test_a_text_in_two_sets_is_noticed(name: str, other: str) -> None:
+    sets = all_sets()
+    borrowed = min(sets[other], key=len)
+    sets[name].append(f" {borrowed.upper()} ")
+    assert (name, other, folded(borrowed)) in meetings(sets)
+
+
+def test_a_sentence_that_is_part_of_another_text_is_noticed() -> None:
+    sets = all_sets()
+    borrowed = max(sets["retrieval"], key=len)
+    sets["probe"].append(f"Before it. {borrowed} And after it.")
+    assert meetings(sets) == [("retrieval", "probe", folded(borrowed))]
+
+
+def test_no_set_holds_a_sentence_of_the_shared_data(
+    sib200: Callable[[str], list[str]], sib200_languages: tuple[str, ...]
+) -> None:
+    shared = {folded(line) for language in sib200_languages for line in sib200(language)}
+    built_in = {folded(line) for lines in all_sets().values() for line in lines}
+    assert len(shared) > 11_000
+    assert shared & built_in == set()
 
 
 @pytest.mark.parametrize("name", ["probe", "calibration"])

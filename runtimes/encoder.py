@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -118,9 +118,14 @@ class Encoder:
             return self._run(pad(token_ids, self.tokenizer.pad_id), pooled_from)
         vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
         budget = self.engine.batch_tokens if batch_tokens is None else batch_tokens
-        for positions in batches([len(row) for row in token_ids], budget):
-            batch = pad([token_ids[position] for position in positions], self.tokenizer.pad_id)
-            vectors[positions] = self._run(batch, pooled_from)
+        groups = list(batches([len(row) for row in token_ids], budget))
+        padded = (pad([token_ids[row] for row in positions], self.tokenizer.pad_id) for positions in groups)
+        if pooled_from:
+            found: Iterator[Vectors] = (self._pool_outside(batch, pooled_from) for batch in padded)
+        else:
+            found = self.engine.run_many(padded)
+        for positions, rows in zip(groups, found, strict=True):
+            vectors[positions] = rows
         return vectors
 
     def close(self) -> None:
@@ -173,6 +178,7 @@ def load(
     *,
     threads: int | None = None,
     device: str | None = None,
+    dtype: str | None = None,
     check: bool = False,
     allow_failed: bool = False,
 ) -> Encoder:
@@ -182,6 +188,8 @@ def load(
         artifact: its folder.
         threads: how many threads one operator may use; None leaves it to the engine.
         device: `cpu` or `cuda`; None takes the best that is there.
+        dtype: of PyTorch's weights and activations: float32, bfloat16 or float16; None takes float32. The
+            16-bit ones compute no padding. Other engines read theirs from the artifact.
         check: compare every file with its checksum first (structure and sizes are always checked).
         allow_failed: load even if the newest parity report says that it fell short.
 
@@ -205,11 +213,18 @@ def load(
             f"{opened.path} needs the engine {name!r}, which this version does not know",
             fix="Run: pip install --upgrade ringkas",
         )
+    if dtype is not None and name != "pytorch":
+        raise ArtifactError(
+            f"{opened.path} cannot be computed in {dtype}",
+            why=f"its precision was chosen when it was built, for {name}",
+            fix="Leave dtype out, or load a pytorch-fp32 artifact with it",
+        )
+    options = {} if dtype is None else {"dtype": dtype}
     spec = opened.manifest.encoding
     # A large vocabulary takes as long to open as the session, and neither needs the other.
     with ThreadPoolExecutor(1) as beside:
         tokenizer = beside.submit(TextTokenizer, opened.path, spec)
-        engine: Engine = import_module(ENGINES[name]).open_engine(opened, threads, device)
+        engine: Engine = import_module(ENGINES[name]).open_engine(opened, threads, device, **options)
     try:
         return Encoder(spec, tokenizer.result(), engine)
     except Exception:
@@ -218,11 +233,15 @@ def load(
 
 
 def load_reference_encoder(
-    model: str | Path | Checkpoint, *, threads: int | None = None, device: str | None = None
+    model: str | Path | Checkpoint,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
 ) -> Encoder:
-    """The PyTorch reference of a checkpoint behind the same facade."""
+    """The PyTorch reference of a checkpoint behind the same facade; `dtype` as in `load`."""
     from ringkas.runtimes.engines.pytorch_engine import PyTorchEngine
 
     checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model)
-    engine = PyTorchEngine(checkpoint, threads, device)
+    engine = PyTorchEngine(checkpoint, threads, device, dtype)
     return Encoder(checkpoint.spec, TextTokenizer(checkpoint.path, checkpoint.spec), engine)

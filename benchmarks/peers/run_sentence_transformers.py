@@ -1,6 +1,6 @@
-"""sentence-transformers on torch, or on its ONNX backend: run_sentence_transformers.py torch | onnx FILE.
+"""sentence-transformers: run_sentence_transformers.py torch | onnx FILE | openvino FILE, its backends.
 
-FILE is one in the model's folder `onnx`.
+FILE is one in the model's folder that is named as the backend.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ def open_encoder(model: str, threads: int | None) -> Callable[[list[str]], np.nd
             "provider": "CPUExecutionProvider",
             "session_options": session,
         }
+    if backend == "openvino":
+        config = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        options = {"file_name": f"openvino/{sys.argv[2]}", "ov_config": config}
     encoder = SentenceTransformer(model, backend=backend, device="cpu", model_kwargs=options)
     # Without a default prompt, as the artifacts are measured.
     return lambda texts: encoder.encode(texts, prompt="", normalize_embeddings=True, show_progress_bar=False)
 
 
 if __name__ == "__main__":
-    names = ("sentence-transformers", "transformers", "torch")
-    serve(open_encoder, packages=(*names, "optimum-onnx", "onnxruntime") if sys.argv[1] == "onnx" else names)
+    beside = {"torch": (), "onnx": ("optimum-onnx", "onnxruntime"), "openvino": ("optimum-intel", "openvino")}
+    serve(open_encoder, packages=("sentence-transformers", "transformers", "torch", *beside[sys.argv[1]]))

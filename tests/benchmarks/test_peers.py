@@ -170,8 +170,16 @@ def test_a_model_that_was_cut_short_is_made_again(environments: Any, monkeypatch
     assert len(attempts) == 3
 
 
+def test_what_is_compiled_here_is_another_environment(environments: Any) -> None:
+    for source in ((), ("a",)):
+        environments.ENVIRONMENTS["test"] = environments.Environment(("a==1",), source=source)
+        assert not environments.is_ready("test")
+        environments.interpreter("test")
+    assert len(environments.made) == 2
+
+
 def test_every_peer_has_an_environment_and_a_runner(environments: Any) -> None:
     prepare = import_module("prepare")
-    for peer in prepare.PEERS.values():
+    for peer in [peer for peers in prepare.BY_CHECKPOINT.values() for peer in peers.values()]:
         assert peer.environment in environments.ENVIRONMENTS
         assert (PEERS / peer.runner[0]).is_file()

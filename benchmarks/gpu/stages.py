@@ -324,11 +324,15 @@ def _model() -> str:
     from ringkas import open_checkpoint
     from ringkas.errors import RingkasError
 
-    try:
-        open_checkpoint("demo-e5")
-    except RingkasError:
-        return "demo"
-    return "demo-e5"
+    reasons = []
+    for name in ("demo-e5", "demo"):
+        try:
+            open_checkpoint(name)
+        except RingkasError as error:
+            reasons.append(str(error))
+        else:
+            return name
+    raise Absent(f"no weights: {reasons[-1]}")
 
 
 def _artifact(setting: Setting, *names: str) -> Path:

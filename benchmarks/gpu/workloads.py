@@ -72,9 +72,10 @@ def reference_of(shape: Shape, dtype: str, device: str, attention: str) -> Refer
         max_position_embeddings=512 + shape.offset,
         pad_token_id=shape.offset - 1 if shape.offset else 0,
     )
-    config._attn_implementation = attention
     with torch.device(device):
-        encoder = AutoModel.from_config(config, dtype=getattr(torch, dtype), add_pooling_layer=False)
+        encoder = AutoModel.from_config(
+            config, dtype=getattr(torch, dtype), attn_implementation=attention, add_pooling_layer=False
+        )
     spec = EncodingSpec(shape.family, max_length=512, dimension=shape.hidden)
     return Reference(encoder, spec).eval()
 

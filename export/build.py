@@ -32,6 +32,7 @@ from ringkas.runtimes.engines.tensorrt_record import DEFERRED
 from ringkas.runtimes.parity.judge import ParityReport
 from ringkas.runtimes.parity.probe import Probe, save_probe
 from ringkas.runtimes.parity.verify import compare, reference_probe, tool_versions
+from ringkas.runtimes.parity.witness import require_witness
 from ringkas.targets import Target, target
 
 
@@ -117,6 +118,7 @@ class BuildOptions:
         scheme: how to quantise, in place of the target's own scheme.
         transformers_js: name the graphs as transformers.js looks for them.
         plan: how to build TensorRT plans, for targets that have one.
+        witness: ask the checkpoint's own library whether it computes the same as the reference.
     """
 
     overwrite: bool = False
@@ -124,6 +126,7 @@ class BuildOptions:
     scheme: OnnxScheme | None = None
     transformers_js: bool = False
     plan: PlanOptions = field(default_factory=PlanOptions)
+    witness: bool = True
 
 
 def build(  # noqa: PLR0913 (the command line's own options)
@@ -137,6 +140,7 @@ def build(  # noqa: PLR0913 (the command line's own options)
     revision: str | None = None,
     overwrite: bool = False,
     scheme: OnnxScheme | None = None,
+    witness: bool = True,
     progress: Progress = QUIET,
 ) -> Artifact:
     """Converts `model` to one `target` in the folder `out/<target>` and verifies it.
@@ -151,12 +155,14 @@ def build(  # noqa: PLR0913 (the command line's own options)
         revision: the hub's branch, tag or commit.
         overwrite: replace an artifact that is there.
         scheme: how to quantise, in place of the target's own scheme (`quantize.scheme_file` reads one).
+        witness: ask the checkpoint's own library whether it computes the same as the reference.
 
     Raises:
         RingkasError: bad input; nothing is left half-written.
         ArtifactError: the artifact was built, but its parity fell short. It is kept, marked as failed.
     """
-    options = BuildOptions(overwrite, prune_options(languages, corpus or {}, max_tokens), scheme)
+    pruning = prune_options(languages, corpus or {}, max_tokens)
+    options = BuildOptions(overwrite, pruning, scheme, witness=witness)
     built = build_all(open_checkpoint(model, revision), [target], out, options, progress)[0]
     if not built.report.passed:
         raise ArtifactError(
@@ -199,14 +205,15 @@ def build_all(
         raise TargetError("no target is named", fix="Name one, for example: --target onnx-fp32")
     _check_options(chosen, options)
     require_engines(chosen)
+    if options.witness:
+        require_witness(checkpoint)
     for one in chosen:
         if one.engine in TENSORRT_ENGINES:
             _check_plan(checkpoint, one, options.plan)
     out = Path(out)
     refuse_existing([out / target.name for target in chosen], overwrite=options.overwrite)
     with pruned(checkpoint, options.prune, out, progress) as source:
-        with progress.stage(f"encoding the probe set with PyTorch ({checkpoint.name})"):
-            probe = reference_probe(checkpoint, source.languages)
+        probe = reference_probe(checkpoint, source.languages, witness=options.witness, progress=progress)
         built = []
         for one in chosen:
             with staged_folder(out / one.name, overwrite=options.overwrite) as folder:
@@ -311,6 +318,7 @@ def finish(
         tools=tool_versions(),
         promised_cosine_min=promise,
         execution=written.execution,
+        witness=probe.witness,
     )
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
     return seal(folder, manifest)

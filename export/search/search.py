@@ -24,6 +24,7 @@ from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.measure.rounds import Plan
 from ringkas.runtimes.parity.floors import floor_of
 from ringkas.runtimes.parity.verify import reference_probe, tool_versions
+from ringkas.runtimes.parity.witness import require_witness
 from ringkas.targets import target
 
 SEARCH_FOLDER = "search"
@@ -85,12 +86,14 @@ class SearchOptions:
         seed: parts the calibration texts; the same seed, machine and versions give the same choice, but for
             `fastest`, where timings within 5% count as equal.
         plan: how long to measure.
+        witness: ask the checkpoint's own library whether it computes the same as the reference.
     """
 
     overwrite: bool = False
     prune: PruneOptions | None = None
     seed: int = 0
     plan: Plan = _PLAN
+    witness: bool = True
 
 
 def search(
@@ -108,10 +111,11 @@ def search(
     """
     options, out = options or SearchOptions(), Path(out)
     require_engines([target(name) for name in TARGETS])
+    if options.witness:
+        require_witness(checkpoint)
     refuse_existing([out / name for name in (*TARGETS, SEARCH_FOLDER)], overwrite=options.overwrite)
     with pruned(checkpoint, options.prune, out, progress) as source:
-        with progress.stage(f"encoding the probe set with PyTorch ({checkpoint.name})"):
-            probe = reference_probe(checkpoint, source.languages)
+        probe = reference_probe(checkpoint, source.languages, witness=options.witness, progress=progress)
         with scratch_folder(out) as folder:
             record = {**asdict(wish), "seed": options.seed}
             texts = part_texts(source, options.seed)

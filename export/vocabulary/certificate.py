@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ringkas.artifact import Witness
 from ringkas.errors import CheckpointError
 from ringkas.export.vocabulary.kinds import kind_of
 from ringkas.export.vocabulary.segment import Segmenter, characters_of
@@ -68,6 +69,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     source: dict[str, str | None]
     by_language: dict[str, LanguageReport]
     notes: tuple[str, ...] = ()
+    witness: Witness | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as JSON has them."""

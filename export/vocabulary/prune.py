@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ringkas import texts as text_sets
+from ringkas.artifact import Witness
 from ringkas.checkpoint import WEIGHTS, Checkpoint, open_checkpoint
 from ringkas.errors import CheckpointError, TargetError
 from ringkas.export.vocabulary import rewrite
@@ -79,13 +80,14 @@ class PruneOptions:
 
 @dataclass(frozen=True)
 class Plan:
-    """What was read before anything is written."""
+    """What was read before anything is written, and who bore witness that it was read right."""
 
     checkpoint: Checkpoint
     document: Mapping[str, Any]
     languages: tuple[Language, ...]
     options: PruneOptions
     corpora: Mapping[str, CorpusCounts]
+    witness: Witness | None = None
 
     @cached_property
     def weighed(self) -> Weighed:
@@ -266,6 +268,7 @@ def _certificate(
         source={"model": plan.checkpoint.origin, "revision": plan.checkpoint.revision},
         by_language=dict(judged),
         notes=tuple(notes),
+        witness=plan.witness,
     )
 
 

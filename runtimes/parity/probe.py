@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from ringkas.artifact import Witness
 from ringkas.errors import ArtifactError
 from ringkas.runtimes.encoder import Encoder
 from ringkas.runtimes.engine import Vectors
@@ -25,13 +26,17 @@ PROBE_FILE = "parity/probe.npz"
 
 @dataclass(frozen=True)
 class Probe:
-    """Parallel sequences, one entry a text; `vectors` has shape (n, dimension)."""
+    """Parallel sequences, one entry a text; `vectors` has shape (n, dimension).
+
+    `witness` agreed with the reference when the probe was made; it is not stored with the texts.
+    """
 
     groups: tuple[str, ...]
     texts: tuple[str, ...]
     token_ids: tuple[tuple[int, ...], ...]
     vectors: Vectors
     reference: str
+    witness: Witness | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -44,6 +49,7 @@ class Probe:
             tuple(self.token_ids[row] for row in rows),
             self.vectors[list(rows)],
             self.reference,
+            self.witness,
         )
 
 

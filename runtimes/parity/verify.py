@@ -21,6 +21,7 @@ from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
 from ringkas.runtimes.parity.floors import floor_of
 from ringkas.runtimes.parity.judge import ParityReport, Sample, Subject, cosine, judge
 from ringkas.runtimes.parity.probe import Probe, load_probe, make_probe
+from ringkas.runtimes.parity.witness import NOBODY, claim, hear
 from ringkas.version import __version__
 from ringkas.vocabulary import load_kept_ids
 
@@ -32,6 +33,7 @@ _TOOLS = (
     "onnxruntime-gpu",
     "torch",
     "transformers",
+    "sentence-transformers",
     "llama-cpp-python",
     "tensorrt",
     "tensorrt_rtx_cu13_bindings",
@@ -43,10 +45,11 @@ _TOOLS = (
 _SAME_MODEL = 0.9999
 
 
-def verify(
+def verify(  # noqa: PLR0913 (the command line's own options)
     artifact: str | Path | Artifact,
     *,
     reference: str | Path | None = None,
+    witness: bool = True,
     texts: Iterable[str | Path] = (),
     record: bool = True,
     threads: int | None = None,
@@ -58,6 +61,7 @@ def verify(
         artifact: its folder.
         reference: the checkpoint to compare with, a hub id that the artifact was made from at that revision;
             None compares with the vectors stored in the artifact.
+        witness: ask the library of `reference` whether it computes the same as our reading of it.
         texts: files of the user's own texts, judged beside the built-in probe set; needs `reference`.
         record: write `parity.json`, unless there are own texts or the reference is not what the artifact was
             made from.
@@ -77,9 +81,8 @@ def verify(
         )
     probe = stored = load_probe(opened.path)
     if reference is not None:
-        with progress.stage(f"encoding the probe set with {reference}"):
-            checkpoint = _open_reference(reference, opened.manifest.source)
-            probe = reference_probe(checkpoint, opened.manifest.languages, own, threads)
+        checkpoint = _open_reference(reference, opened.manifest.source)
+        probe = reference_probe(checkpoint, opened.manifest.languages, own, threads, witness, progress)
     with (
         progress.stage(f"verifying {opened.path}"),
         load(opened, threads=threads, allow_failed=True) as encoder,
@@ -103,14 +106,26 @@ def reference_probe(
     languages: Iterable[str],
     own: Mapping[str, list[str]] | None = None,
     threads: int | None = None,
+    witness: bool = True,
+    progress: Progress = QUIET,
 ) -> Probe:
     """The probe set of `languages` and the user's `own` texts, encoded by the reference.
 
-    Its ids are always those of the full vocabulary, also where the reference itself is pruned.
+    Its ids are always those of the full vocabulary, also where the reference itself is pruned. With
+    `witness` the checkpoint's own library is asked whether it computes the same.
+
+    Raises:
+        CheckpointError: it does not, or cannot open the checkpoint.
     """
-    with load_reference_encoder(checkpoint, threads=threads) as encoder:
-        probe = make_probe(encoder, {**text_sets.probe(languages), **(own or {})}, checkpoint.origin)
-    return replace(probe, token_ids=full_ids(checkpoint, probe.token_ids))
+    texts = text_sets.probe(languages)
+    with (
+        progress.stage(f"encoding the probe set with PyTorch ({checkpoint.name})"),
+        load_reference_encoder(checkpoint, threads=threads) as encoder,
+    ):
+        probe = make_probe(encoder, {**texts, **(own or {})}, checkpoint.origin)
+        claimed = claim(checkpoint, encoder, texts) if witness else None
+    heard = NOBODY if claimed is None else hear(checkpoint, claimed, progress)
+    return replace(probe, token_ids=full_ids(checkpoint, probe.token_ids), witness=heard)
 
 
 def full_ids(checkpoint: Checkpoint, token_ids: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

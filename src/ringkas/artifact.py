@@ -38,13 +38,30 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
+class Witness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which library computed the same as the reference from the same checkpoint, and on how much.
+
+    `library` is "none" where nobody was asked. `texts` counts texts whose token ids were compared, `vectors`
+    those whose vectors were; `difference` is the largest of any component. `notes` say what the library does
+    otherwise without being contradicted.
+    """
+
+    library: str
+    version: str = ""
+    texts: int = 0
+    vectors: int = 0
+    difference: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What an artifact is. `languages` is empty when the vocabulary and the checkpoint know no limit.
 
     `vocabulary` is the pruning certificate, None for a full vocabulary; `model_file` is what the engine
     opens, relative to the folder; `scheme` records how the weights are stored. `promised_cosine_min` was
     asked for when it was built, and judges it beside the floor of its precision. `execution` says, where an
-    artifact is built on another machine than it runs on, what was done and what was not.
+    artifact is built on another machine than it runs on, what was done and what was not. `witness` is None
+    in artifacts of before there was one.
     """
 
     format_version: int = FORMAT_VERSION
@@ -62,6 +79,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tools: dict[str, str] = {}
     promised_cosine_min: float | None = None
     execution: str = ""
+    witness: Witness | None = None
 
 
 class RecordedParity(msgspec.Struct, frozen=True):

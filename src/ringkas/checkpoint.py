@@ -24,6 +24,7 @@ from ringkas.vocabulary import VOCABULARY_FILE
 DEMO = "demo"
 WEIGHTS = "model.safetensors"
 SHARDED_WEIGHTS = "model.safetensors.index.json"
+MODULES_FILE = "modules.json"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "README.md", "*.model", "*.npy", "[0-9]_*/*"]
@@ -70,6 +71,11 @@ class Checkpoint:
     def name(self) -> str:
         """A short name for files and model cards."""
         return "all-MiniLM-L6-v2" if self.source == DEMO else self.origin.rsplit("/", 1)[-1]
+
+    @property
+    def modular(self) -> bool:
+        """Whether it is a sentence-transformers folder, which states its pooling."""
+        return (self.path / MODULES_FILE).is_file()
 
 
 class _Config(msgspec.Struct):
@@ -263,7 +269,7 @@ def _check_weights(path: Path, place: _Place) -> None:
 
 def _modules(path: Path) -> list[tuple[str, str]]:
     """(kind, folder) of each sentence-transformers module; empty for a plain transformers folder."""
-    file = path / "modules.json"
+    file = path / MODULES_FILE
     modules = []
     for entry in _read(file, list[_Module], []):
         # 5.x and 6.x moved the classes; the last part of the dotted type stayed.

@@ -15,6 +15,7 @@ from ringkas.commands.options import (
     print_json,
     vocabulary_options,
     with_options,
+    witness_option,
 )
 from ringkas.commands.plan_options import (
     is_given,
@@ -39,6 +40,7 @@ from ringkas.progress import Progress
 @with_options(vocabulary_options)
 @with_options(plan_options)
 @click.option("--defer", is_flag=True, help="Leave TensorRT plans to `ringkas rebuild` on the device.")
+@witness_option
 @json_option
 def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     """Convert MODEL and verify what was made.
@@ -80,6 +82,8 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     else:
         targets = options["targets"] if scheme is None else [scheme.target]
         plan = read_plan_options(options, defer=options["defer"])
-        asked = BuildOptions(options["overwrite"], pruning, scheme, options["transformers_js"], plan)
+        asked = BuildOptions(
+            options["overwrite"], pruning, scheme, options["transformers_js"], plan, not options["no_witness"]
+        )
         built = build_all(checkpoint, targets, out, asked, Progress())
     report_built(built, as_json=as_json)

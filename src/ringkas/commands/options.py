@@ -20,6 +20,11 @@ threads_option = click.option(
     type=click.IntRange(min=1),
     help="Threads an operator may use.  [default: the engine's choice]",
 )
+witness_option = click.option(
+    "--no-witness",
+    is_flag=True,
+    help="Do not ask the model's own library (sentence-transformers) whether it computes the same.",
+)
 model_options = (
     click.argument("model"),
     click.option("--revision", help="The hub's branch, tag or commit."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ringkas.commands.options import (
     print_json,
     vocabulary_options,
     with_options,
+    witness_option,
 )
 from ringkas.progress import Progress
 
@@ -27,6 +29,7 @@ from ringkas.progress import Progress
 @click.option("--coverage", type=float, help="Keep at least this share of expected tokens, such as 0.9995.")
 @click.option("--keep-all-characters", is_flag=True, help="Keep single characters of every script.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw rows against expected coverage (a .png).")
+@witness_option
 @json_option
 def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) -> None:
     """Cut MODEL's vocabulary to LANGUAGES and certify what that changes.
@@ -40,6 +43,7 @@ def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) 
     from ringkas.export.vocabulary.plot import check_place
     from ringkas.export.vocabulary.prune import PruneOptions, make_plan, prune_by
     from ringkas.files import refuse_existing
+    from ringkas.runtimes.parity.witness import NOBODY, examine
 
     if options["plot"]:
         check_place(options["plot"])
@@ -52,7 +56,8 @@ def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) 
     )
     checkpoint = open_checkpoint(model, options["revision"])
     refuse_existing([out], overwrite=options["overwrite"])
-    plan = make_plan(checkpoint, asked, Progress())
+    witness = NOBODY if options["no_witness"] else examine(checkpoint, asked.languages, Progress())
+    plan = replace(make_plan(checkpoint, asked, Progress()), witness=witness)
     if options["plot"]:
         plot_checkpoint(plan, options["plot"])
     pruned = prune_by(plan, out, overwrite=options["overwrite"], progress=Progress())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ringkas.commands.options import exit_by, json_option, print_json, threads_option
+from ringkas.commands.options import exit_by, json_option, print_json, threads_option, witness_option
 from ringkas.progress import Progress
 
 
@@ -17,20 +18,27 @@ from ringkas.progress import Progress
     "--texts", multiple=True, type=click.Path(path_type=Path), help="Your own texts: a file, or a .jsonl."
 )
 @threads_option
+@witness_option
 @json_option
-def verify(
-    artifact: Path, reference: str | None, texts: tuple[Path, ...], threads: int | None, as_json: bool
-) -> None:
+def verify(artifact: Path, reference: str | None, as_json: bool, **options: Any) -> None:
     """Compare ARTIFACT with its PyTorch reference.
 
     Checks every file's checksum, then token ids, then vectors: cosines per language, neighbours, ranks.
+    With --reference the model's own library is asked first whether our reading of it is right.
     Without --reference it uses the vectors that were stored at build time, so it needs no PyTorch. The
     report is kept as parity.json in the artifact.
     """
     from ringkas.commands.printing import print_report
     from ringkas.runtimes.parity.verify import verify as run
 
-    report = run(artifact, reference=reference, texts=texts, threads=threads, progress=Progress())
+    report = run(
+        artifact,
+        reference=reference,
+        witness=not options["no_witness"],
+        texts=options["texts"],
+        threads=options["threads"],
+        progress=Progress(),
+    )
     if as_json:
         print_json(report)
     else:

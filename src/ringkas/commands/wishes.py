@@ -87,7 +87,7 @@ def run_search(
     """
     from ringkas.export.search.search import SearchOptions, search
 
-    settings = SearchOptions(options["overwrite"], prune, options["seed"])
+    settings = SearchOptions(options["overwrite"], prune, options["seed"], witness=not options["no_witness"])
     return search(checkpoint, wish, out, settings, Progress())
 
 

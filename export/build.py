@@ -138,6 +138,7 @@ def build(  # noqa: PLR0913 (the command line's own options)
     corpus: Mapping[str, Sequence[str | Path]] | None = None,
     max_tokens: int | None = None,
     revision: str | None = None,
+    as_embedder: bool = False,
     overwrite: bool = False,
     scheme: OnnxScheme | None = None,
     witness: bool = True,
@@ -153,6 +154,7 @@ def build(  # noqa: PLR0913 (the command line's own options)
         corpus: files of text by language, which choose the tokens together with the word lists.
         max_tokens: keep at most so many rows of the vocabulary.
         revision: the hub's branch, tag or commit.
+        as_embedder: the encoder of a classifier, reranker or tagger is meant.
         overwrite: replace an artifact that is there.
         scheme: how to quantise, in place of the target's own scheme (`quantize.scheme_file` reads one).
         witness: ask the checkpoint's own library whether it computes the same as the reference.
@@ -161,9 +163,10 @@ def build(  # noqa: PLR0913 (the command line's own options)
         RingkasError: bad input; nothing is left half-written.
         ArtifactError: the artifact was built, but its parity fell short. It is kept, marked as failed.
     """
+    checkpoint = open_checkpoint(model, revision, as_embedder=as_embedder)
     pruning = prune_options(languages, corpus or {}, max_tokens)
     options = BuildOptions(overwrite, pruning, scheme, witness=witness)
-    built = build_all(open_checkpoint(model, revision), [target], out, options, progress)[0]
+    built = build_all(checkpoint, [target], out, options, progress)[0]
     if not built.report.passed:
         raise ArtifactError(
             f"{built.artifact.path} was built, but its parity fell short",

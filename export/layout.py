@@ -10,23 +10,24 @@ from typing import Any
 
 from ringkas.checkpoint import WEIGHTS, Checkpoint
 from ringkas.compact import write_compact
-from ringkas.spec import LEGACY_POOLING_KEYS
+from ringkas.spec import LEGACY_POOLING_KEYS, EncodingSpec
+from ringkas.tokenizer_config import GENERAL_CLASS, changes_tokenizer, resolve, tokenizer_config
 from ringkas.tokens import TOKENIZER_FILE
 from ringkas.vocabulary import KEPT_IDS_FILE, VOCABULARY_FILE
 
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-# Classes that only transformers 5 knows; every version knows the general one.
-_GENERAL_CLASS = "PreTrainedTokenizerFast"
-_NEW_CLASSES = ("TokenizersBackend",)
 
 
 def write_layout(checkpoint: Checkpoint, folder: Path) -> None:
     """Writes configuration, tokenizer and module files; the weights and the manifest come from elsewhere."""
     spec = checkpoint.spec
-    shutil.copyfile(checkpoint.path / TOKENIZER_FILE, folder / TOKENIZER_FILE)
+    _write_tokenizer(checkpoint, folder)
     write_compact(folder)
     tokenizer_config = _tokenizer_config(checkpoint)
-    _write(folder / "config.json", dict(checkpoint.config))
+    # The weights are those of the bare encoder, whatever head the checkpoint had over it.
+    _write(
+        folder / "config.json", {**checkpoint.config, "architectures": [checkpoint.family.architectures[0]]}
+    )
     _write(folder / "tokenizer_config.json", tokenizer_config)
     _write(folder / "special_tokens_map.json", _special_tokens(tokenizer_config))
     _write(
@@ -36,9 +37,9 @@ def write_layout(checkpoint: Checkpoint, folder: Path) -> None:
     _write(
         folder / "config_sentence_transformers.json",
         {
-            "prompts": spec.prompts,
+            "prompts": {**spec.prompts, **verb_prompts(spec)},
             "default_prompt_name": spec.default_prompt_name,
-            "similarity_fn_name": "cosine",
+            "similarity_fn_name": spec.similarity,
         },
     )
     _write_modules(checkpoint, folder)
@@ -46,6 +47,27 @@ def write_layout(checkpoint: Checkpoint, folder: Path) -> None:
         for name in (VOCABULARY_FILE, KEPT_IDS_FILE):
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(checkpoint.path / name, folder / name)
+
+
+def verb_prompts(spec: EncodingSpec) -> dict[str, str]:
+    """The prompts under the names that sentence-transformers' verbs look for.
+
+    It adds an empty `query` and `document` where a folder has none, which come before `passage`, `corpus` and
+    a family's own names: its `encode_query` and `encode_document` would put nothing before a text.
+    """
+    chosen = {"query": spec.query_prompt(), "document": spec.document_prompt()}
+    return {verb: spec.prompts[name] for verb, name in chosen.items() if name and spec.prompts[name]}
+
+
+def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
+    """`tokenizer.json` with what the checkpoint's tokenizer class would have made of it."""
+    source = checkpoint.path / TOKENIZER_FILE
+    if not changes_tokenizer(checkpoint.path):
+        shutil.copyfile(source, folder / TOKENIZER_FILE)
+        return
+    document = resolve(json.loads(source.read_text(encoding="utf-8")), checkpoint.path)
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    (folder / TOKENIZER_FILE).write_text(text, encoding="utf-8")
 
 
 def _write_modules(checkpoint: Checkpoint, folder: Path) -> None:
@@ -74,13 +96,13 @@ def _write_modules(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def _tokenizer_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    file = checkpoint.path / "tokenizer_config.json"
-    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    config = tokenizer_config(checkpoint.path)
     config["model_max_length"] = checkpoint.spec.max_length
-    if config.get("tokenizer_class") in (None, *_NEW_CLASSES):
-        config["tokenizer_class"] = _GENERAL_CLASS
-    for machine_bound in ("name_or_path", "local_files_only", "is_local"):
-        config.pop(machine_bound, None)
+    config["truncation_side"] = checkpoint.spec.truncation_side
+    # Any other class builds parts of the tokenizer anew: transformers 5 does for XLM-R's and BERT's.
+    config["tokenizer_class"] = GENERAL_CLASS
+    for name in ("name_or_path", "local_files_only", "is_local", "max_len"):  # bound to a machine, or of old
+        config.pop(name, None)
     return config
 
 

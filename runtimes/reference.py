@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ringkas.checkpoint import WEIGHTS, Checkpoint, Dense
 from ringkas.errors import CheckpointError, MissingExtra
+from ringkas.runtimes.unused_tensors import meaningful
 from ringkas.spec import EncodingSpec
 
 # The smallest number of tokens or norm that is divided by, as in sentence-transformers and F.normalize.
@@ -37,6 +38,7 @@ class Reference(nn.Module):
         self.modes = spec.pooling.modes
         self.dense = dense or nn.Identity()
         self.normalize = spec.normalize
+        self.unused: tuple[str, ...] = ()  # tensors of the file that the encoder has no place for
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Integers (batch, sequence) to float32 (batch, sequence, hidden) and (batch, dimension)."""
@@ -169,8 +171,17 @@ def load_reference(
             f"the weights of {checkpoint.path} do not fit its config.json",
             why=f"tensors that are missing or differ in shape: {', '.join(unfit[:3])}, {len(unfit)} in all",
         )
+    lost = meaningful(info["unexpected_keys"])
+    if lost:
+        raise CheckpointError(
+            f"{checkpoint.path} holds tensors that its {type(encoder).__name__} does not use",
+            why=f"they change what it computes: {', '.join(lost[:3])}, {len(lost)} in all",
+            fix="Merge adapters into the base weights first, or use a checkpoint without them",
+        )
     dense = nn.Sequential(*(_dense_layer(checkpoint, layer) for layer in checkpoint.dense))
-    return Reference(encoder, checkpoint.spec, dense if len(dense) else None).eval()
+    reference = Reference(encoder, checkpoint.spec, dense if len(dense) else None).eval()
+    reference.unused = tuple(info["unexpected_keys"])
+    return reference
 
 
 # transformers' own pooler (a tanh layer over <s>) plays no part in a sentence embedding.

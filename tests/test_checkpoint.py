@@ -15,7 +15,7 @@ import pytest
 from ringkas import load_reference_encoder, open_checkpoint
 from ringkas.errors import CheckpointError
 from ringkas.families import E5_PROMPTS, FAMILIES, SEA_LION_PROMPTS
-from ringkas.spec import POOLING_MODES, Pooling
+from ringkas.spec import POOLING_MODES, SIMILARITIES, Pooling
 
 OLDER_KEYS = {
     "cls": "pooling_mode_cls_token",
@@ -226,6 +226,85 @@ def test_known_checkpoint_without_prompts_gets_those_of_the_table(
     assert open_checkpoint(place).spec.prompts == prompts
 
 
+@pytest.mark.parametrize("size", ["300M", "600M"])
+def test_sea_lion_modernbert_has_no_published_prompts(folder: Path, size: str) -> None:
+    place = folder.rename(folder.with_name(f"SEA-LION-ModernBERT-Embedding-{size}"))
+    checkpoint = open_checkpoint(place)
+    assert (checkpoint.spec.prompts, len(checkpoint.languages)) == ({}, 11)
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize("way", ["the snapshot", "a link to it", "from within"])
+def test_snapshot_of_the_hub_s_cache_keeps_what_it_is(
+    folder: Path, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "hub" / "models--intfloat--multilingual-e5-small" / "snapshots" / COMMIT
+    snapshot.parent.mkdir(parents=True)
+    folder.rename(snapshot)
+    (tmp_path / "link").symlink_to(snapshot)
+    monkeypatch.chdir(snapshot)
+    named = {"the snapshot": snapshot, "a link to it": tmp_path / "link", "from within": "."}[way]
+    checkpoint = open_checkpoint(named)
+    assert checkpoint.origin == "intfloat/multilingual-e5-small"
+    assert (checkpoint.name, checkpoint.revision) == ("multilingual-e5-small", COMMIT)
+    assert (checkpoint.spec.prompts, checkpoint.licence) == (E5_PROMPTS, "mit")
+
+
+@pytest.mark.parametrize(
+    ("card", "origin"),
+    [
+        (
+            "---\nlicense: mit\nmodel-index:\n- name: intfloat/multilingual-e5-small\n---\ntext",
+            "intfloat/multilingual-e5-small",
+        ),
+        ("---\nlicense: mit\n---\n\n## Multilingual-E5-small\n\ntext", "Multilingual-E5-small"),
+    ],
+)
+def test_renamed_copy_keeps_what_it_is(folder: Path, card: str, origin: str) -> None:
+    (folder / "README.md").write_text(card, "utf-8")
+    fetched = folder / ".cache" / "huggingface" / "download" / "config.json.metadata"
+    fetched.parent.mkdir(parents=True)
+    fetched.write_text(f"{COMMIT}\nan-etag\n1.0\n", "utf-8")
+    checkpoint = open_checkpoint(folder)
+    assert (checkpoint.origin, checkpoint.revision) == (origin, COMMIT)
+    assert (checkpoint.spec.prompts, checkpoint.licence) == (E5_PROMPTS, "mit")
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "---\nbase_model: intfloat/multilingual-e5-small\n---\n# Based on intfloat/multilingual-e5-small\n",
+        "# A model of mine\n\nIt was made from multilingual-e5-small.\n",
+        "",
+    ],
+)
+def test_model_made_from_a_known_one_is_not_that_one(folder: Path, card: str) -> None:
+    (folder / "README.md").write_text(card, "utf-8")
+    checkpoint = open_checkpoint(folder)
+    assert (checkpoint.origin, checkpoint.spec.prompts) == ("model", {})
+
+
+def test_placeholder_never_wins_over_a_prompt(folder: Path) -> None:
+    stated = {"query": "q: ", "document": "", "passage": "p: "}
+    change(folder / "config_sentence_transformers.json", prompts=stated)
+    spec = open_checkpoint(folder).spec
+    assert (spec.query_prompt(), spec.document_prompt()) == ("query", "passage")
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_similarity_is_carried(folder: Path, tmp_path: Path, name: str) -> None:
+    from ringkas.export.layout import write_layout
+
+    change(folder / "config_sentence_transformers.json", similarity_fn_name=name)
+    checkpoint = open_checkpoint(folder)
+    assert checkpoint.spec.similarity == name
+    write_layout(checkpoint, tmp_path)
+    written = json.loads((tmp_path / "config_sentence_transformers.json").read_text("utf-8"))
+    assert written["similarity_fn_name"] == name
+
+
 def test_known_checkpoint_is_known_from_within_its_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +342,9 @@ def test_max_length(folder: Path, own: int | None, tokenizer: int | None, expect
 
 def test_xlmr_positions_leave_room_for_the_offset(folder: Path) -> None:
     change(folder / "sentence_bert_config.json", max_seq_length=POSITIONS)
-    change(folder / "config.json", model_type="xlm-roberta", pad_token_id=1)
+    change(
+        folder / "config.json", model_type="xlm-roberta", architectures=["XLMRobertaModel"], pad_token_id=1
+    )
     assert open_checkpoint(folder).spec.max_length == POSITIONS - 2
 
 
@@ -273,7 +354,6 @@ def test_xlmr_positions_leave_room_for_the_offset(folder: Path) -> None:
         ("<pad>", 0, 1),  # the tokenizer's, though the config says another
         ({"content": "<mask>", "special": True}, 0, "<mask>"),  # whatever token it names
         (None, 0, 1),  # unnamed: <pad>
-        ("[NONE]", 7, 7),  # not in the tokenizer: the config's
     ],
 )
 def test_pad_id(folder: Path, pad_token: Any, config_id: int, expected: int | str) -> None:

@@ -50,7 +50,7 @@ def differing(opened: CompactTokenizer, full: Tokenizer, lines: list[str]) -> li
     return [
         line
         for line, ids in zip(lines, expected, strict=True)
-        if opened.encode(line, SPEC.max_length) not in (None, ids)
+        if opened.encode(line, SPEC) not in (None, ids)
     ]
 
 

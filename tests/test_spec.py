@@ -24,6 +24,7 @@ def spec(prompts: dict[str, str]) -> EncodingSpec:
         ({"corpus": "c", "passage": "p"}, None, "passage"),
         ({"corpus": "c"}, None, "corpus"),
         ({"query": "", "document": ""}, "query", "document"),
+        ({"query": "", "Retrieval": "r", "document": "", "passage": "p"}, "Retrieval", "passage"),
     ],
 )
 def test_the_best_prompt_is_found(prompts: dict[str, str], query: str | None, document: str | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError, TargetError
+from ringkas.tokenizer_config import resolve
 from ringkas.tokens import TOKENIZER_FILE
 
 _SPACE = "\u2581"  # SentencePiece's mark for a space
@@ -54,7 +55,8 @@ def read_vocabulary(checkpoint: Checkpoint, rows: int) -> Vocabulary:
         TargetError: llama.cpp has no tokenizer of that kind.
         CheckpointError: the tokenizer has ids that the token table has no row for.
     """
-    tokenizer = json.loads((checkpoint.path / TOKENIZER_FILE).read_text(encoding="utf-8"))
+    stored = json.loads((checkpoint.path / TOKENIZER_FILE).read_text(encoding="utf-8"))
+    tokenizer = resolve(stored, checkpoint.path)
     kind = tokenizer["model"].get("type")
     if kind not in _READERS:
         raise TargetError(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ringkas.errors import CheckpointError
 from ringkas.export.vocabulary import bpe, unigram, wordpiece
+from ringkas.tokenizer_config import resolve
 from ringkas.tokens import TOKENIZER_FILE
 
 Document = Mapping[str, Any]
@@ -38,7 +39,7 @@ _UNSUPPORTED = ("continuing_subword_prefix", "end_of_word_suffix", "dropout")
 
 
 def read_document(folder: Path) -> dict[str, Any]:
-    """`tokenizer.json`, checked to be one that can be pruned.
+    """`tokenizer.json` as the folder uses it, checked to be one that can be pruned.
 
     Raises:
         CheckpointError: it is missing, unreadable, of an unsupported kind, or its ids have gaps.
@@ -57,7 +58,7 @@ def read_document(folder: Path) -> dict[str, Any]:
     if options:
         raise CheckpointError(f"{file} uses {options[0]}", why="its merges cannot be told apart by spelling")
     _check_ids(file, document)
-    return document
+    return resolve(document, folder)
 
 
 def kind_of(document: Document) -> Kind:

@@ -139,7 +139,7 @@ def prune_by(plan: Plan, place: Path, *, overwrite: bool = False, progress: Prog
         certificate = _certificate(plan, kept, folder, judged, notes).as_dict()
         write_json(folder / VOCABULARY_FILE, certificate)
         _append_to_card(folder / "README.md", certificate)
-    return open_checkpoint(place)
+    return open_checkpoint(place, as_embedder=plan.checkpoint.as_embedder)
 
 
 def make_plan(checkpoint: Checkpoint, options: PruneOptions, progress: Progress = QUIET) -> Plan:
@@ -183,7 +183,9 @@ def write_pruned(plan: Plan, kept: Sequence[int], folder: Path) -> list[str]:
     """Writes everything but the certificate into `folder`; returns notes for it."""
     checkpoint = plan.checkpoint
     new_ids = {old: new for new, old in enumerate(kept)}
-    notes = rewrite.copy_other_files(checkpoint.path, folder)
+    notes = rewrite.copy_other_files(checkpoint.root, folder)
+    if checkpoint.subfolder:
+        rewrite.flatten(folder, checkpoint.subfolder)
     document = rewrite.rewrite_document(plan.document, kept)
     notes += rewrite.write_tokenizer(folder, document, new_ids)
     rewrite.write_configs(checkpoint, folder, len(kept), new_ids)

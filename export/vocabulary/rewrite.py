@@ -17,6 +17,7 @@ from ringkas.errors import CheckpointError
 from ringkas.export.vocabulary import spm
 from ringkas.export.vocabulary.kinds import added_beyond, kind_of
 from ringkas.files import write_json
+from ringkas.modules import MODULES_FILE
 from ringkas.runtimes.parity.probe import PROBE_FILE
 from ringkas.tokens import TOKENIZER_FILE
 
@@ -51,6 +52,21 @@ def copy_other_files(source: Path, folder: Path) -> list[str]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / name)
     return notes
+
+
+def flatten(folder: Path, subfolder: str) -> None:
+    """Moves the encoder's files out of a folder of their own, where layouts of old keep them."""
+    for file in sorted((folder / subfolder).iterdir()):
+        if file.suffix == ".safetensors":
+            file.unlink()
+        else:
+            file.replace(folder / file.name)
+    (folder / subfolder).rmdir()
+    modules = json.loads((folder / MODULES_FILE).read_text(encoding="utf-8"))
+    write_json(
+        folder / MODULES_FILE,
+        [{**module, "path": "" if module["path"] == subfolder else module["path"]} for module in modules],
+    )
 
 
 def rewrite_document(document: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class PyTorchEngine(Engine):
             self.batch_tokens = _CUDA_BATCH_TOKENS
         self._packed: PackedRunner | None = None
         self._reference = self._load(checkpoint, dtype or "float32")
+        self.unused = self._reference.unused
 
     def _load(self, checkpoint: Checkpoint, dtype: str) -> Reference:
         from ringkas.runtimes.engines import pytorch_packed

@@ -18,7 +18,7 @@ from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.encoder import load, load_reference_encoder
 from ringkas.runtimes.engine import Vectors
 from ringkas.runtimes.evaluate.data import PairSet, RetrievalSet, read_beir, read_pairs
-from ringkas.runtimes.evaluate.exact_search import search
+from ringkas.runtimes.evaluate.exact_search import pairwise, search
 from ringkas.runtimes.evaluate.metrics import (
     RECALL_AT,
     Floats,
@@ -27,7 +27,7 @@ from ringkas.runtimes.evaluate.metrics import (
     mean_scores,
     score_ranking,
 )
-from ringkas.runtimes.parity.judge import cosine, spearman
+from ringkas.runtimes.parity.judge import spearman
 from ringkas.runtimes.parity.verify import tool_versions
 from ringkas.spec import EncodingSpec
 
@@ -94,7 +94,7 @@ class EvaluationReport(msgspec.Struct, frozen=True):
     """The whole run. `prompts` are the names used for queries, documents and pairs; None means none.
 
     `parity` is the newest verdict that stands in the artifact, if there is one: quality can be measured of
-    an artifact that fell short, and is then worth knowing.
+    an artifact that fell short, and is then worth knowing. `compared_by` is the checkpoint's own similarity.
     """
 
     artifact: str
@@ -106,6 +106,7 @@ class EvaluationReport(msgspec.Struct, frozen=True):
     retrieval: RetrievalReport | None
     similarity: PairReport | None
     tools: dict[str, str]
+    compared_by: str = "cosine"
     schema_version: int = SCHEMA_VERSION
 
 
@@ -128,7 +129,7 @@ def evaluate(
     opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
     base = None
     if reference is not None:
-        with load_reference_encoder(open_checkpoint(reference), threads=threads) as encoder:
+        with load_reference_encoder(open_checkpoint(reference, as_embedder=True), threads=threads) as encoder:
             base = _evaluated(encoder, material, f"the reference {reference}", progress)
     with load(opened, threads=threads, allow_failed=True) as encoder:
         own = _evaluated(encoder, material, str(opened.path), progress)
@@ -147,6 +148,7 @@ def evaluate(
         retrieval=_retrieval_report(material.retrieval, own, base),
         similarity=_pair_report(material.pairs, own, base),
         tools=tool_versions(),
+        compared_by=spec.similarity,
     )
 
 
@@ -166,18 +168,19 @@ def retrieval_scores(encoder: TextEncoder, material: RetrievalSet, progress: Pro
         material.document_ids,
         RECALL_AT,
         own_documents(material),
+        encoder.spec.similarity,
     )
     scores = map(score_ranking, rankings, material.judgements.values())
     return np.array([msgspec.structs.astuple(one) for one in scores])
 
 
 def pair_score(encoder: TextEncoder, material: PairSet) -> float:
-    """Spearman's correlation of the pairs' cosines with their scores."""
+    """Spearman's correlation of the pairs' similarities, as the checkpoint compares, with their scores."""
     prompt = _pair_prompt(encoder.spec) or ""
     first, second = (
         _checked(encoder.encode(list(texts), prompt=prompt)) for texts in (material.first, material.second)
     )
-    return spearman(cosine(first, second), material.scores)
+    return spearman(pairwise(first, second, encoder.spec.similarity), material.scores)
 
 
 def own_documents(material: RetrievalSet) -> list[str | None]:
@@ -221,12 +224,10 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _checked(vectors: Vectors) -> Vectors:
-    """Unit vectors, so that a dot product is a cosine; what is no number would be ranked anyhow."""
+    """The vectors, all of them numbers: what is none would be ranked anyhow."""
     if not np.isfinite(vectors).all():
         raise ArtifactError("an engine gave a vector that is no number", fix="Run: ringkas verify")
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
-    return unit
+    return vectors
 
 
 def _retrieval_report(

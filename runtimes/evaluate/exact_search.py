@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,48 @@ from ringkas.runtimes.engine import Vectors
 
 # Queries that are compared with a block of documents at a time.
 _QUERY_BLOCK = 1024
+_LEAST_NORM = 1e-12
 
 Floats = npt.NDArray[np.float64]
+
+
+def _dot(queries: Floats, documents: Floats) -> Floats:
+    return queries @ documents.T
+
+
+def _cosine(queries: Floats, documents: Floats) -> Floats:
+    return _dot(_unit(queries), _unit(documents))
+
+
+def _euclidean(queries: Floats, documents: Floats) -> Floats:
+    squares = (queries**2).sum(axis=1)[:, None] + (documents**2).sum(axis=1)
+    distances: Floats = np.sqrt(np.maximum(squares - 2.0 * _dot(queries, documents), 0.0))
+    return -distances
+
+
+def _manhattan(queries: Floats, documents: Floats) -> Floats:
+    return -np.stack([np.abs(documents - query).sum(axis=1) for query in queries])
+
+
+def _unit(vectors: Floats) -> Floats:
+    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _LEAST_NORM)
+    return unit
+
+
+# Each takes (n, dimension) and (m, dimension) to (n, m); the greater, the more similar. As in
+# sentence-transformers, by `similarity_fn_name`.
+SCORES: Mapping[str, Callable[[Floats, Floats], Floats]] = {
+    "cosine": _cosine,
+    "dot": _dot,
+    "euclidean": _euclidean,
+    "manhattan": _manhattan,
+}
+
+
+def pairwise(first: Vectors, second: Vectors, similarity: str) -> Floats:
+    """The similarity of each row of `first` with the same row of `second`: shape (n,)."""
+    pairs = zip(first.astype(np.float64)[:, None], second.astype(np.float64)[:, None], strict=True)
+    return np.array([SCORES[similarity](one, other)[0, 0] for one, other in pairs])
 
 
 def search(
@@ -21,17 +61,19 @@ def search(
     document_ids: Sequence[str],
     depth: int,
     left_out: Sequence[str | None],
+    similarity: str = "dot",
 ) -> list[list[str]]:
-    """The ids of the `depth` documents with the highest dot products, best first, for each query.
+    """The ids of the `depth` most similar documents, best first, for each query.
 
     Equal scores are put in trec_eval's order, the greater id first, so that a ranking depends on the vectors
-    alone. For that the products are summed in float64 and then rounded to float32, in which equal documents
+    alone. For that similarities are summed in float64 and then rounded to float32, in which equal documents
     are equal whatever block they fall in.
 
     Args:
         queries: shape (n, dimension).
         blocks: the documents' vectors, in the order of `document_ids`.
         left_out: for each query the id of a document that it may not find, or None.
+        similarity: a key of `SCORES`.
     """
     row_of = {key: row for row, key in enumerate(document_ids)}
     order = np.empty(len(document_ids), dtype=np.int64)
@@ -41,9 +83,10 @@ def search(
     best = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in range(len(queries))]
     start = 0
     for block in blocks:
-        wide = np.asarray(block, dtype=np.float64).T
+        wide = np.asarray(block, dtype=np.float64)
         for first in range(0, len(queries), _QUERY_BLOCK):
-            scores = (queries[first : first + _QUERY_BLOCK].astype(np.float64) @ wide).astype(np.float32)
+            part = queries[first : first + _QUERY_BLOCK].astype(np.float64)
+            scores = SCORES[similarity](part, wide).astype(np.float32)
             for query, row in enumerate(scores, first):
                 if start <= hidden[query] < start + len(row):
                     row[hidden[query] - start] = -np.inf

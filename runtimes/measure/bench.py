@@ -190,7 +190,7 @@ def _compare(workers: Sequence[Worker], lineup: Lineup, first: Artifact, timed: 
         probe = load_probe(first.path)
         found = {worker.name: worker.encode(probe.texts) for worker in workers}
         return _Compared("the probe set", probe.vectors, probe.token_ids, found)
-    checkpoint = open_checkpoint(lineup.reference)
+    checkpoint = open_checkpoint(lineup.reference, as_embedder=True)
     texts = tuple(dict.fromkeys(text for case in timed for text in case.texts))
     found = {worker.name: worker.encode(texts) for worker in workers}
     token_ids = TextTokenizer(checkpoint.path, checkpoint.spec).encode(texts)

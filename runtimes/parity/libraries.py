@@ -50,6 +50,10 @@ class Library(Protocol):
     @property
     def tokenizer_class(self) -> str: ...
 
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Its named prompts, placeholders left out."""
+
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, truncated, special tokens included."""
 
@@ -71,7 +75,7 @@ class SentenceTransformers:
         from sentence_transformers import SentenceTransformer
 
         self._model = SentenceTransformer(
-            str(checkpoint.path),
+            str(checkpoint.root),
             device="cuda" if torch.cuda.is_available() else "cpu",
             trust_remote_code=False,
             local_files_only=True,
@@ -83,6 +87,10 @@ class SentenceTransformers:
     @property
     def tokenizer_class(self) -> str:
         return type(self._model.tokenizer).__name__
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        return {name: text for name, text in self._model.prompts.items() if text}
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         rows: list[list[int]] = []
@@ -138,6 +146,10 @@ class Transformers:
     @property
     def tokenizer_class(self) -> str:
         return type(self._tokenizer).__name__
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        return {}
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(self._tokenizer(text, truncation=True)["input_ids"]) for text in texts]

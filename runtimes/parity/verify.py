@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -21,7 +22,7 @@ from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
 from ringkas.runtimes.parity.floors import floor_of
 from ringkas.runtimes.parity.judge import ParityReport, Sample, Subject, cosine, judge
 from ringkas.runtimes.parity.probe import Probe, load_probe, make_probe
-from ringkas.runtimes.parity.witness import NOBODY, claim, hear
+from ringkas.runtimes.parity.witness import NOBODY, claim, hear, remarks_on, say
 from ringkas.version import __version__
 from ringkas.vocabulary import load_kept_ids
 
@@ -98,7 +99,7 @@ def verify(  # noqa: PLR0913 (the command line's own options)
 
 def _open_reference(reference: str | Path, source: Source) -> Checkpoint:
     made_from = str(reference) == source.model and not Path(reference).exists()
-    return open_checkpoint(reference, source.revision if made_from else None)
+    return open_checkpoint(reference, source.revision if made_from else None, as_embedder=True)
 
 
 def reference_probe(
@@ -124,7 +125,9 @@ def reference_probe(
     ):
         probe = make_probe(encoder, {**texts, **(own or {})}, checkpoint.origin)
         claimed = claim(checkpoint, encoder, texts) if witness else None
+        remarks = remarks_on(checkpoint, encoder)
     heard = NOBODY if claimed is None else hear(checkpoint, claimed, progress)
+    heard = say(msgspec.structs.replace(heard, notes=(*remarks, *heard.notes)), progress)
     return replace(probe, token_ids=full_ids(checkpoint, probe.token_ids), witness=heard)
 
 

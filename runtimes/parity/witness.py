@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 
+import msgspec
 import numpy as np
 
 from ringkas import texts as text_sets
@@ -29,6 +30,7 @@ from ringkas.runtimes.encoder import Encoder, load_reference_encoder
 from ringkas.runtimes.engine import Vectors
 from ringkas.runtimes.parity.libraries import LIBRARIES, Call, Library, fast_ids
 from ringkas.runtimes.parity.odd_texts import OddText, odd_texts
+from ringkas.runtimes.unused_tensors import remark_on
 from ringkas.tokens import TOKENIZER_FILE
 
 # The largest difference of a component, relative to the largest component of all where that is above 1.
@@ -71,11 +73,26 @@ def examine(checkpoint: Checkpoint, languages: Iterable[str], progress: Progress
     """`claim` and `hear` in one, for what needs no reference else. Raises as `hear` does."""
     with load_reference_encoder(checkpoint) as encoder:
         claimed = claim(checkpoint, encoder, text_sets.probe(languages))
-    return hear(checkpoint, claimed, progress)
+        remarks = remarks_on(checkpoint, encoder)
+    heard = hear(checkpoint, claimed, progress)
+    return say(msgspec.structs.replace(heard, notes=(*remarks, *heard.notes)), progress)
+
+
+def remarks_on(checkpoint: Checkpoint, encoder: Encoder) -> tuple[str, ...]:
+    """What was not understood of a checkpoint, and which of its tensors the reference `encoder` left out."""
+    unused = remark_on(getattr(encoder.engine, "unused", ()))
+    return checkpoint.remarks if unused is None else (*checkpoint.remarks, unused)
+
+
+def say(witness: Witness, progress: Progress) -> Witness:
+    """Says the notes; returns the witness."""
+    for note in witness.notes:
+        progress.say(f"note: {note}")
+    return witness
 
 
 def hear(checkpoint: Checkpoint, claim: Claim, progress: Progress = QUIET) -> Witness:
-    """What the library says of a claim; its notes are said as well.
+    """What the library says of a claim.
 
     Raises:
         CheckpointError: the library refuses the folder, or computes something else.
@@ -84,10 +101,7 @@ def hear(checkpoint: Checkpoint, claim: Claim, progress: Progress = QUIET) -> Wi
     if not claim.rows or len(claim.rows) != len(claim.vectors) or len(claim.texts) != len(claim.ids):
         raise RingkasError("the witness was shown no text", why="zero texts prove nothing")
     with progress.stage(f"asking {LIBRARIES[_kind_of(checkpoint)].name} whether it computes the same"):
-        witness = _hear(checkpoint, claim)
-    for note in witness.notes:
-        progress.say(f"note: {note}")
-    return witness
+        return _hear(checkpoint, claim)
 
 
 def _hear(checkpoint: Checkpoint, claim: Claim) -> Witness:
@@ -99,16 +113,17 @@ def _hear(checkpoint: Checkpoint, claim: Claim) -> Witness:
         notes.append(_by_class(checkpoint, claim, differing, library, theirs))
     rows = [(place, row) for place, row in enumerate(claim.rows) if row not in set(differing)]
     if not rows:
-        raise CheckpointError(f"{library.name} makes other token ids of every text of {checkpoint.path}")
+        raise CheckpointError(f"{library.name} makes other token ids of every text of {checkpoint.root}")
     their_vectors = library.encode([claim.texts[row].text for _, row in rows])
     worst, where = _worst(claim.vectors[[place for place, _ in rows]], their_vectors, checkpoint)
     if not worst <= TOLERANCE:
         raise CheckpointError(
-            f"{library.name} computes other vectors from {checkpoint.path}",
+            f"{library.name} computes other vectors from {checkpoint.root}",
             why=f"{claim.texts[rows[where][1]].kind} differs by {worst:.2g}, though its token ids are equal",
             fix="Most likely read otherwise: pooling, normalisation, a Dense module, or config.json. "
             + _REPORT,
         )
+    _compare_prompts(checkpoint, library)
     for call in claim.calls:
         note = _compare_call(checkpoint, call, library)
         notes += [note] if note else []
@@ -148,7 +163,7 @@ def _open(checkpoint: Checkpoint) -> Library:
         return kind(checkpoint)
     except Exception as error:  # whatever the library objects to, in whatever way
         raise CheckpointError(
-            f"{kind.package} itself refuses {checkpoint.path}", why=_first_line(error)
+            f"{kind.package} itself refuses {checkpoint.root}", why=_first_line(error)
         ) from None
 
 
@@ -177,7 +192,7 @@ def _by_class(
     if guilty is not None:
         row, odd = differing[guilty], texts[guilty]
         raise CheckpointError(
-            f"{library.name} makes other token ids from {checkpoint.path}",
+            f"{library.name} makes other token ids from {checkpoint.root}",
             why=f"{odd.kind}: {_difference(theirs[row], claim.ids[row])}",
             fix=f"Most likely read otherwise: {odd.setting}. " + _REPORT,
         )
@@ -205,7 +220,7 @@ def _worst(ours: Vectors, theirs: Vectors, checkpoint: Checkpoint) -> tuple[floa
     """The largest difference of any component, as `TOLERANCE` means it, and the row that has it."""
     if ours.shape != theirs.shape:
         raise CheckpointError(
-            f"the library makes vectors of {theirs.shape[-1]} values from {checkpoint.path}, "
+            f"the library makes vectors of {theirs.shape[-1]} values from {checkpoint.root}, "
             f"not of {ours.shape[-1]}",
             fix="Most likely read otherwise: the modules, or truncate_dim. " + _REPORT,
         )
@@ -229,6 +244,16 @@ def _calls(encoder: Encoder) -> Iterable[Call]:
         yield Call("encode", text, text, f"the prompt {name!r}", vector)
 
 
+def _compare_prompts(checkpoint: Checkpoint, library: Library) -> None:
+    for name, text in library.prompts.items():
+        ours = checkpoint.spec.prompts.get(name)
+        if ours != text:
+            raise CheckpointError(
+                f"{library.name} reads the prompt {name!r} of {checkpoint.root} as {text!r}, we as {ours!r}",
+                fix="Most likely read otherwise: prompts. " + _REPORT,
+            )
+
+
 def _compare_call(checkpoint: Checkpoint, call: Call, library: Library) -> str | None:
     """A note where the library chooses another prompt by the rule of a table; None where all is equal.
 
@@ -241,7 +266,7 @@ def _compare_call(checkpoint: Checkpoint, call: Call, library: Library) -> str |
         return None
     if call.verb == "encode" or prompt == call.own_prompt:
         raise CheckpointError(
-            f"{library.name} computes other vectors from {checkpoint.path} with {call.name}",
+            f"{library.name} computes other vectors from {checkpoint.root} with {call.name}",
             why=f"they differ by {difference:.2g}; it puts {prompt!r} first, we {call.own_prompt!r}",
             fix="Most likely read otherwise: prompts, default_prompt_name or include_prompt. " + _REPORT,
         )

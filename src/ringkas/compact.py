@@ -81,7 +81,7 @@ class CompactTokenizer:
         self._longest = max(map(len, pieces))
         self._word = lru_cache(_CACHED_WORDS)(self._best_path)
 
-    def encode(self, text: str, max_length: int) -> list[int] | None:
+    def encode(self, text: str, spec: EncodingSpec) -> list[int] | None:
         """The ids, special tokens included; None for a text with an added token in it: not for here."""
         if any(token in text for token in self._added):
             return None
@@ -90,8 +90,10 @@ class CompactTokenizer:
         ids: list[int] = []
         for word, _ in self.shell.pre_tokenizer.pre_tokenize_str(text):
             ids += self._word(word)
-        room = max_length - len(self._before) - len(self._after)
-        return [*self._before, *ids[:room], *self._after]
+        room = spec.max_length - len(self._before) - len(self._after)
+        if len(ids) > room:
+            ids = ids[:room] if spec.truncation_side == "right" else ids[len(ids) - room :]
+        return [*self._before, *ids, *self._after]
 
     def _best_path(self, word: str) -> tuple[int, ...]:
         """The Viterbi path of one word; runs of unknown characters are one token."""

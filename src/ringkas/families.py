@@ -105,8 +105,9 @@ KNOWN: Mapping[str, Known] = {
     "multilingual-e5-small-ko": Known(E5_PROMPTS),
     "dragonkue-koen-e5-tiny": Known(E5_PROMPTS, languages=("ko", "en")),
     "sea-lion-e5-embedding-600m": Known(SEA_LION_PROMPTS, SEA_LION_LANGUAGES),
-    "sea-lion-modernbert-embedding-300m": Known(SEA_LION_PROMPTS, SEA_LION_LANGUAGES),
-    "sea-lion-modernbert-embedding-600m": Known(SEA_LION_PROMPTS, SEA_LION_LANGUAGES),
+    # No prompts are published for these two: those of SEA-LION-E5 are not theirs.
+    "sea-lion-modernbert-embedding-300m": Known(languages=SEA_LION_LANGUAGES),
+    "sea-lion-modernbert-embedding-600m": Known(languages=SEA_LION_LANGUAGES),
 }
 DEMO_FACTS = Known(languages=("en",), licence="apache-2.0")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import msgspec
 
 # sentence-transformers' names, in the order in which it concatenates several modes.
@@ -16,6 +18,11 @@ LEGACY_POOLING_KEYS = {
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
+
+# The end of a long text that goes, and what `similarity_fn_name` may say: cosine where it says nothing.
+Side = Literal["right", "left"]
+Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
+SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
 
 # The prompts that `encode_query` and `encode_document` look for, best first (sentence-transformers' own
 # names, then those of the E5 and SEA-LION families).
@@ -33,7 +40,8 @@ class Pooling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class EncodingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything but the weights: pooling, normalisation, prompts and limits.
 
-    `max_length` counts tokens, special tokens included; `dimension` is the length of one vector.
+    `max_length` counts tokens, special tokens included; `truncation_side` is the end of a longer text that
+    goes. `dimension` is the length of one vector, `similarity` how two are compared.
     """
 
     family: str
@@ -45,6 +53,8 @@ class EncodingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompts: dict[str, str] = {}
     default_prompt_name: str | None = None
     lower_case: bool = False
+    truncation_side: Side = "right"
+    similarity: Similarity = "cosine"
 
     def query_prompt(self) -> str | None:
         """The name of the prompt that `encode_query` uses, or None."""
@@ -55,4 +65,6 @@ class EncodingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self._first(DOCUMENT_PROMPTS)
 
     def _first(self, names: tuple[str, ...]) -> str | None:
-        return next((name for name in names if self.prompts.get(name) is not None), None)
+        # An empty one is a placeholder: sentence-transformers saves one for `query` and for `document`.
+        there = [name for name in names if name in self.prompts]
+        return next((name for name in there if self.prompts[name]), there[0] if there else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer, normalizers
 from ringkas.compact import open_compact
 from ringkas.errors import CheckpointError
 from ringkas.spec import EncodingSpec
+from ringkas.tokenizer_config import changes_tokenizer, resolve
 
 TOKENIZER_FILE = "tokenizer.json"
 # The compact form is slower by the text: in a call with more, opening `tokenizer.json` pays.
@@ -50,7 +52,7 @@ class TextTokenizer:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, special tokens included. The texts must be valid UTF-8 strings."""
         if self._compact is not None and self._opened is None and len(texts) <= COMPACT_TEXTS:
-            rows = [self._compact.encode(text, self._spec.max_length) for text in texts]
+            rows = [self._compact.encode(text, self._spec) for text in texts]
             return [
                 self._full().encode(text).ids if row is None else row
                 for row, text in zip(rows, texts, strict=True)
@@ -70,7 +72,7 @@ class TextTokenizer:
             if self._opened is None:
                 opened = _open(self._file)
                 opened.no_padding()
-                opened.enable_truncation(self._spec.max_length)
+                opened.enable_truncation(self._spec.max_length, direction=self._spec.truncation_side)
                 if self._spec.lower_case:
                     _lower_case_first(opened)
                 self._opened = opened
@@ -103,7 +105,12 @@ def require_tokenizer(path: Path) -> None:
 def _open(path: Path) -> Tokenizer:
     require_tokenizer(path)
     try:
+        if changes_tokenizer(path.parent):
+            document = json.loads(path.read_text(encoding="utf-8"))
+            return Tokenizer.from_str(json.dumps(resolve(document, path.parent)))
         return Tokenizer.from_file(str(path))
+    except CheckpointError:
+        raise
     except Exception as error:  # the tokenizers package raises bare Exception
         raise CheckpointError(f"{path} cannot be read as a tokenizer", why=str(error)) from None
 

@@ -71,7 +71,7 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     scheme = read_scheme_option(options)
     languages = [] if options["languages"] is None else parse_languages(options["languages"])
     pruning = prune_options(languages, parse_corpora(options["corpora"]), options["max_tokens"])
-    checkpoint = open_checkpoint(model, options["revision"])
+    checkpoint = open_checkpoint(model, options["revision"], as_embedder=options["as_embedder"])
     if wish is not None:
         try:
             built = [run_search(checkpoint, wish, out, options, pruning)]

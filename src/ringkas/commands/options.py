@@ -28,6 +28,9 @@ witness_option = click.option(
 model_options = (
     click.argument("model"),
     click.option("--revision", help="The hub's branch, tag or commit."),
+    click.option(
+        "--as-embedder", is_flag=True, help="The encoder of a classifier, reranker or tagger is meant."
+    ),
     click.option("--overwrite", is_flag=True, help="Replace what is there."),
 )
 vocabulary_options = (

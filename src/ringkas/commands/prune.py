@@ -54,7 +54,7 @@ def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) 
         coverage=options["coverage"],
         keep_all_characters=options["keep_all_characters"],
     )
-    checkpoint = open_checkpoint(model, options["revision"])
+    checkpoint = open_checkpoint(model, options["revision"], as_embedder=options["as_embedder"])
     refuse_existing([out], overwrite=options["overwrite"])
     witness = NOBODY if options["no_witness"] else examine(checkpoint, asked.languages, Progress())
     plan = replace(make_plan(checkpoint, asked, Progress()), witness=witness)

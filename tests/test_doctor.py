@@ -15,6 +15,7 @@ import pytest
 from ringkas.doctor import PARTS, diagnose
 from ringkas.export.build import NEEDED
 from ringkas.runtimes.engines.tensorrt_library import LIBRARIES
+from ringkas.runtimes.parity.libraries import SentenceTransformers
 
 
 def test_installed_parts_carry_their_true_versions() -> None:
@@ -60,6 +61,7 @@ def test_parts_are_what_converting_asks_for() -> None:
     purposes = {"llama.cpp": "convert to GGUF", "pytorch": "convert to PyTorch"}
     for engine, asked in NEEDED.items():
         assert stated[purposes.get(engine, "convert to ONNX, and to TensorRT's graphs")] == asked
+    assert stated["bear witness that a checkpoint is read right"] == ("export", SentenceTransformers.modules)
     for library in LIBRARIES.values():
         assert stated[f"build {library.name} plans"] == (library.extra, *library.builders)
         runners = [(*form, "cuda.bindings") for form in library.builders + library.runners]

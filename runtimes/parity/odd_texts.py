@@ -35,7 +35,7 @@ def odd_texts(max_length: int, specials: Iterable[str]) -> list[OddText]:
     """The odd texts for a checkpoint of `max_length` tokens whose special tokens are written `specials`."""
     numbers = " ".join(str(number) for number in range(max_length + _LONG_WORDS))
     return [
-        OddText("a short text", "A short text, like any other.", "the tokenizer"),
+        OddText("a short text", "a short text, like any other.", "the tokenizer"),
         OddText("upper case", "HELLO World, İstanbul, STRASSE, Straße, ΑΒΓ", "do_lower_case"),
         OddText("accents", _LETTERS, "strip_accents"),
         OddText(

@@ -181,16 +181,15 @@ def _by_class(
     """
     texts = [claim.texts[row] for row in differing]
     truth = fast_ids(checkpoint, [odd.text for odd in texts])
-    guilty = next(
-        (
-            place
-            for place, (row, odd) in enumerate(zip(differing, texts, strict=True))
-            if not odd.by_class or list(claim.ids[row]) != truth[place]
-        ),
-        None,
-    )
-    if guilty is not None:
-        row, odd = differing[guilty], texts[guilty]
+    guilty = [
+        place
+        for place, (row, odd) in enumerate(zip(differing, texts, strict=True))
+        if not odd.by_class or list(claim.ids[row]) != truth[place]
+    ]
+    if guilty:
+        # The odd ones come last and say most; a short text that differs says that all do.
+        telling = [place for place in guilty if not texts[place].kind.startswith("text ")] or guilty
+        row, odd = differing[telling[0]], texts[telling[0]]
         raise CheckpointError(
             f"{library.name} makes other token ids from {checkpoint.root}",
             why=f"{odd.kind}: {_difference(theirs[row], claim.ids[row])}",

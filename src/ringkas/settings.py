@@ -60,7 +60,7 @@ CONFIG: Table = {
         "rope_scaling rope_parameters rope_local_base_freq layer_types sliding_window "
         "sliding_window_pattern _sliding_window_pattern max_window_layers use_sliding_window head_dim "
         "num_key_value_heads rms_norm_eps query_pre_attn_scalar attn_logit_softcapping "
-        "final_logit_softcapping use_bidirectional_attention embedding_size "
+        "final_logit_softcapping use_bidirectional_attention is_causal embedding_size "
         "relative_attention_num_buckets n_embd n_head n_layer n_inner n_positions activation_function "
         "layer_norm_type scale_attention_softmax rotary_emb_base rotary_emb_fraction",
     ),

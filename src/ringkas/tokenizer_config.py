@@ -40,7 +40,14 @@ _BERT_CLASSES = frozenset(
         "DPRContextEncoder", "DPRReader",
     )
 )  # fmt: skip
-_CLASS_OF_TYPE = {"bert": "BertTokenizer", "distilbert": "BertTokenizer", "mpnet": "MPNetTokenizer"}
+_CLASS_OF_TYPE = {
+    "bert": "BertTokenizer",
+    "distilbert": "BertTokenizer",
+    "electra": "BertTokenizer",
+    "nomic_bert": "BertTokenizer",
+    "mobilebert": "MobileBertTokenizer",
+    "mpnet": "MPNetTokenizer",
+}
 # (key of tokenizer_config.json, field of BertNormalizer, what the classes take where the key is absent)
 _BERT_KEYS = (
     ("do_lower_case", "lowercase", True),

@@ -151,11 +151,10 @@ def test_a_plain_folder_is_held_against_transformers(folder: Path, tmp_path: Pat
 
 
 def test_another_tokenizer_class_is_recorded_not_refused(
-    xlmr_tokenizer: dict[str, Any], shapes: Any, make_checkpoint: Any, tmp_path: Path
+    tiny_unigram: dict[str, Any], small_checkpoint: Callable[..., Path]
 ) -> None:
     """transformers 5 rebuilds XLM-R's tokenizer: other ids for trailing spaces and written specials."""
-    narrow = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    folder = make_checkpoint(tmp_path / "model", shapes["bert"](xlmr_tokenizer, **narrow))
+    folder = small_checkpoint(tokenizer={**tiny_unigram, "normalizer": None})
     config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
     config["tokenizer_class"] = "XLMRobertaTokenizer"
     (folder / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")

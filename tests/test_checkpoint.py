@@ -531,7 +531,7 @@ def leaving(path: str) -> Callable[[Path], None]:
             id="no max_position_embeddings",
         ),
         pytest.param(
-            in_file("modules.json", '["x"]'), r"modules\.json cannot be read: ", id="module is a string"
+            in_file("modules.json", '["x"]'), r"modules\.json cannot be used: ", id="module is a string"
         ),
         pytest.param(
             in_config("config_sentence_transformers.json", prompts=["query: "]),
@@ -540,7 +540,7 @@ def leaving(path: str) -> Callable[[Path], None]:
         ),
         pytest.param(
             in_config("sentence_bert_config.json", max_seq_length="long"),
-            r"sentence_bert_config\.json cannot be read: .*max_seq_length",
+            r"sentence_bert_config\.json cannot be used: .*max_seq_length",
             id="max_seq_length is a string",
         ),
         pytest.param(

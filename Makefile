@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet
 
-.PHONY: install install-dev install-all demo test bench bench-peers gpu-artifacts gpu-rehearsal check format verify-full verify-hub clean
+.PHONY: install install-dev install-all demo test bench bench-peers gpu-artifacts gpu-rehearsal check docs format verify-full verify-hub clean
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -25,8 +25,15 @@ install-all: .venv/.installed-all
 	$(PIP) --editable ".[dev]"
 	touch $@ .venv/.installed
 
-# llama-cpp-python comes as source only: 8 to 9 minutes on 2 cores, once. The wheel is kept for the next time.
-WHEELS ?= $(HOME)/.cache/ringkas/wheels
+# llama-cpp-python comes as source only: 8 to 9 minutes on 2 cores, once. The wheel is compiled for the processor at
+# hand and kept for the next time, in a folder named by what that processor can do.
+PROCESSOR := $(shell grep -m1 -E '^(flags|Features)' /proc/cpuinfo 2>/dev/null | cksum | cut -d' ' -f1)
+WHEELS ?= $(HOME)/.cache/ringkas/wheels/$(PROCESSOR)
+# GCC's intrinsic for loading a tile configuration names 8 of its 64 bytes as read, so the optimiser drops the rest and
+# llama.cpp dies in its first product on processors with AMX: there it is compiled for everything else they have.
+NO_AMX := -march=native -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
+LLAMA_CMAKE := $(shell grep -qs amx_tile /proc/cpuinfo && \
+	echo '-DGGML_NATIVE=OFF -DCMAKE_C_FLAGS="$(NO_AMX)" -DCMAKE_CXX_FLAGS="$(NO_AMX)"')
 LLAMA := llama-cpp-python==0.3.36
 # For the tests: TensorRT 11's own runtime interface, and Triton's schema (whose package pins an older ml_dtypes).
 TENSORRT_LEAN := tensorrt_lean_cu13_libs==11.4.0.106 tensorrt_lean_cu13_bindings==11.4.0.106
@@ -34,7 +41,7 @@ TRITON := tritonclient==2.73.0 protobuf
 
 .venv/.installed-all: .venv/.installed-dev
 	@ls $(WHEELS)/llama_cpp_python-*.whl >/dev/null 2>&1 || echo "compiling $(LLAMA), some minutes ..."
-	@ls $(WHEELS)/llama_cpp_python-*.whl >/dev/null 2>&1 || $(BIN)/python -m pip wheel --no-deps -w $(WHEELS) $(LLAMA)
+	@ls $(WHEELS)/llama_cpp_python-*.whl >/dev/null 2>&1 || CMAKE_ARGS='$(LLAMA_CMAKE)' $(BIN)/python -m pip wheel --no-cache-dir --no-deps -w $(WHEELS) $(LLAMA)
 	-@$(MAKE) --no-print-directory .venv/llama.cpp
 	$(PIP) --find-links $(WHEELS) --editable ".[dev,gguf,tensorrt-rtx]"
 	$(PIP) $(TENSORRT_LEAN)
@@ -84,6 +91,14 @@ check: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python docs/reference.py --check
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+# The guide as a site in site/; the reference of the command line is written first.
+docs: install-dev
+	$(PIP) --editable ".[docs]"
+	$(BIN)/python docs/reference.py
+	$(BIN)/mkdocs build --quiet --strict --site-dir site
 
 format: install-dev
 	$(BIN)/ruff check --fix .
@@ -98,4 +113,4 @@ verify-hub: install-dev
 	$(BIN)/python -m pytest -m hub
 
 clean:
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv dist build site .pytest_cache .mypy_cache .ruff_cache

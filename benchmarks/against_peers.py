@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from results_file import made_line
+
 from ringkas import build_all, open_checkpoint
 from ringkas.errors import RingkasError
 from ringkas.files import write_json, write_text
@@ -59,7 +61,7 @@ def main() -> None:
     )
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / f"{options.name}.json", result)
-    write_text(options.out / f"{options.name}.md", to_markdown(result))
+    write_text(options.out / f"{options.name}.md", f"{to_markdown(result)}\n{made_line()}\n")
     write_text(options.out / f"{options.name}.html", to_html(result))
     print(to_markdown(result))
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import write_result
 
 LENGTHS = (9, 26, 163)
 _CALLS = 40
@@ -45,7 +46,7 @@ def main() -> None:
     print(json.dumps(result, indent=1))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"rounds": options.rounds, "p50_ms": result}, indent=1) + "\n")
+        write_result(options.json, {"rounds": options.rounds, "p50_ms": result})
 
 
 def export_forms(folder: Path) -> dict[str, Path]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import write_result
 
 CPU = "Haswell"
 TWIN = "twin: weights of full range"
@@ -49,7 +50,7 @@ def main() -> None:
         }  # fmt: skip
     print(json.dumps(report, indent=1))
     if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_result(options.json, report)
     wrong = [name for name, found in report[CPU].items() if found["wrong"] and name != TWIN]
     if wrong or not report[CPU][TWIN]["wrong"]:
         raise SystemExit(f"saturated: {wrong}" if wrong else "the twin did not saturate: nothing is proved")

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from results_file import write_result
 
 from ringkas import load, texts
 
@@ -47,7 +48,7 @@ def main() -> None:
     print(json.dumps(result, indent=1))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"texts": len(sample), "budgets": result}, indent=1) + "\n")
+        write_result(options.json, {"texts": len(sample), "budgets": result})
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import write_result
 
 from ringkas.export.vocabulary.counting import count_corpus, read_lines
 from ringkas.export.vocabulary.kinds import vocabulary_size
@@ -54,7 +55,7 @@ def main() -> None:
         files = {name: Path(path) for name, path in (text.split("=", 1) for text in options.text)}
         files = files or {tag: draw(tag, options.megabytes, Path(folder)) for tag in LANGUAGES}
         report = {name: compare(file, options, Path(folder)) for name, file in files.items()}
-    options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_result(options.out, report)
     print(json.dumps(report, indent=1))
 
 

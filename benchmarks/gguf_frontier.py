@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from llama_strings import compare_strings
+from results_file import made_line, write_result
 
 from ringkas.artifact import Artifact, Manifest, Source
 from ringkas.checkpoint import Checkpoint, open_checkpoint
@@ -94,8 +95,8 @@ def frontier(options: argparse.Namespace) -> None:
             name: round(float(np.median([one[name] for one in listed])), 2) for name in listed[0]
         }
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "frontier.json").write_text(json.dumps(list(rows.values()), indent=1) + "\n")
-    (options.out / "frontier.md").write_text(table(list(rows.values())))
+    write_result(options.out / "frontier.json", list(rows.values()))
+    (options.out / "frontier.md").write_text(f"{table(list(rows.values()))}\n{made_line()}\n")
     draw(list(rows.values()), options.out / "frontier.png")
     say(table(list(rows.values())))
 
@@ -162,7 +163,7 @@ def report_strings(options: argparse.Namespace) -> None:
         for name, one in reports.items()
     ]
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "strings.md").write_text("\n".join(lines) + "\n")
+    (options.out / "strings.md").write_text("\n".join([*lines, "", made_line()]) + "\n")
     print("\n".join(lines))
 
 
@@ -214,7 +215,7 @@ def report_importance(options: argparse.Namespace) -> None:
         "",
     ]
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "importance.md").write_text("\n".join(heading + lines) + "\n")
+    (options.out / "importance.md").write_text("\n".join([*heading, *lines, "", made_line()]) + "\n")
 
 
 def write(model: str, target: str, folder: Path) -> Artifact:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import write_result
 
 LENGTHS = (9, 26, 163)
 # Token counts of the 64 texts that are encoded in one go, sorted, 8 at a time: as sentences are.
@@ -64,7 +65,7 @@ def main() -> None:
     print(json.dumps(report, indent=1))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_result(options.json, report)
 
 
 def machine() -> dict[str, Any]:

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from results_file import write_result
+
 THREADS = 2
 KOEN_ROWS = 41_348
 SMALL = {
@@ -76,7 +78,7 @@ def main() -> None:
     report = {row: value | met(row, value) if row in FLOORS else value for row, value in found.items()}
     print(json.dumps(report, indent=1))
     if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_result(options.json, report)
 
 
 def met(row: str, value: dict[str, float]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import write_result
 
 from ringkas.checkpoint import open_checkpoint
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
@@ -97,7 +98,7 @@ def main() -> None:
         "peak_over_size": round(max(one["peak_bytes"] for one in rounds) / size, 2),
         "rounds": rounds,
     }
-    options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_result(options.out, report)
     print(json.dumps(report, indent=1))
 
 

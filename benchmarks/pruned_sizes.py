@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from prune_speed import make_checkpoint
+from results_file import write_result
 
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.export.build import WRITERS
@@ -57,7 +58,7 @@ def main() -> None:
             name: {target: bytes_of(checkpoint, target, folder / "out") for target in options.targets}
             for name, checkpoint in checkpoints.items()
         }
-    options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_result(options.out, report)
     print(json.dumps(report, indent=1))
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from results_file import write_result
 
 from ringkas import build_all, load, load_reference_encoder, open_checkpoint
 from ringkas.runtimes.evaluate.data import read_beir
@@ -51,7 +52,7 @@ def main() -> None:
     print_table(report)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_result(options.json, report)
 
 
 def write_sets(sib200: Path, out: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import write_result
 
 from ringkas import open_artifact
 
@@ -51,7 +52,7 @@ def main() -> None:
     }  # fmt: skip
     print(json.dumps(report, indent=1))
     if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_result(options.json, report)
 
 
 def compare(path: Path, names: list[str], options: argparse.Namespace) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from results_file import write_result
+
 # Configurations of the published checkpoints, with what each must keep to: seconds, and bytes of memory.
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "e5-small": {
@@ -40,6 +42,8 @@ FORMS = (("eager", 21), ("sdpa", 21), ("sdpa", 23))
 _CHILD = """
 import sys, time
 from pathlib import Path
+from results_file import write_result
+
 from ringkas.export.to_tensorrt.plan import PlanJob, PlanOptions, build_plan
 from ringkas.progress import QUIET
 from ringkas.runtimes.engines.tensorrt_profiles import default_profiles
@@ -68,10 +72,9 @@ def main() -> None:
             print(json.dumps(result["builds"][-1]), file=sys.stderr)
             if shape == "e5-small":
                 result["layers_by_attention"] = layers_by_form(checkpoint, Path(folder))
-    text = json.dumps(result, indent=1)
-    print(text)
+    print(json.dumps(result, indent=1))
     if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+        write_result(options.json, result)
 
 
 def make_checkpoint(shape: str, folder: Path) -> Any:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import write_result
 
 from ringkas.export.vocabulary.certificate import unknown_ids
 from ringkas.export.vocabulary.kinds import Document
@@ -171,10 +172,12 @@ def _unknown(segmenter: Segmenter, document: Document, sentences: Sequence[str])
 
 def save(results: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Writes `results`, in the order of the table, beside those of other sets that `file` holds."""
-    found = {result["name"]: result for result in json.loads(file.read_text())} if file.is_file() else {}
+    found = (
+        {result["name"]: result for result in json.loads(file.read_text())["rows"]} if file.is_file() else {}
+    )
     found |= {result["name"]: result for result in results}
     listed = [found[floor.name] for floor in FLOORS if floor.name in found]
-    file.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    write_result(file, listed)
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from results_file import write_result
 from vocabulary_curve import Vocabulary
 
 from ringkas.export.vocabulary import bpe
@@ -60,7 +61,7 @@ def main() -> None:
         report["halves"].append(
             {name: [share(order, kept, judged, rows) for rows in ROWS] for name, order in orders.items()}
         )
-    options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_result(options.out, report)
     print(json.dumps(report, indent=1))
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import write_result
 from vocabulary_curve import Vocabulary, measure
 
 from ringkas.export.vocabulary.counting import CorpusCounts, count_corpus
@@ -74,7 +75,7 @@ def main() -> None:
     order = np.sort(corpus.counts)[::-1]
     enough = int(np.searchsorted(np.cumsum(order), 0.995 * order.sum())) + 1
     report["distinct tokens that make 99.5% of these texts, in hindsight"] = enough
-    options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_result(options.out, report)
     print(json.dumps(report, indent=1))
 
 

@@ -45,8 +45,11 @@ def main() -> None:
             rows[peer["name"]] = {"error": str(error)}
         print(peer["name"], json.dumps(rows[peer["name"]]), flush=True)
     if options.json:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        from results_file import write_result
+
         report = {"texts": int((~cut).sum()), "texts_over_the_limit": int(cut.sum()), "peers": rows}
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_result(options.json, report)
 
 
 def ready(only: list[str]) -> list[dict[str, Any]]:

@@ -50,7 +50,10 @@ def main() -> None:
     }
     print(json.dumps(report, indent=1))
     if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        from results_file import write_result
+
+        write_result(options.json, report)
     apart = [
         f"{task} {score}"
         for task, scores in ours.items()

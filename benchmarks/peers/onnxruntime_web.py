@@ -12,6 +12,7 @@ import argparse
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,10 @@ def main() -> None:
         report = {path.name: compare(path, packages) for path in options.artifacts}
     print(json.dumps(report, indent=1))
     if options.json:
-        options.json.write_text(json.dumps({f"{PACKAGE} {VERSION}": report}, indent=1) + "\n")
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        from results_file import write_result
+
+        write_result(options.json, {f"{PACKAGE} {VERSION}": report})
 
 
 def install(folder: Path) -> None:

@@ -62,13 +62,16 @@ def main() -> None:
             result = {client: float(np.abs(found[client] - ours).max()) for client in found.files}
     print(json.dumps({"largest_difference": result, "texts": len(sample)}, indent=1))
     if options.json:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        from results_file import write_result
+
         document = {
             "largest_difference": result,
             "texts": len(sample),
             "requirements": ENVIRONMENTS["optimum"].requirements,
         }
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+        write_result(options.json, document)
     if max(result.values()) > SAME:
         sys.exit(f"the vectors differ by more than {SAME}")
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+import xxhash
 
 import ringkas
-from ringkas.artifact import FORMAT_VERSION, Artifact, Manifest, open_artifact, seal
+from ringkas.artifact import FORMAT_VERSION, Artifact, Manifest, manifest_checksum, open_artifact, seal
 from ringkas.errors import ArtifactError, RingkasError
 
 TARGET = "pytorch-fp32"
@@ -40,11 +43,11 @@ def folder(built: Path, tmp_path: Path) -> Path:
 
 
 def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Edits the manifest."""
+    """Edits the manifest and signs it again, as another program that writes artifacts would."""
     file = folder / "ringkas.json"
     manifest = json.loads(file.read_text("utf-8"))
     edit(manifest)
-    file.write_text(json.dumps(manifest), "utf-8")
+    file.write_text(json.dumps(manifest | {"checksum": manifest_checksum(manifest)}), "utf-8")
 
 
 def flip_bit(file: Path) -> None:
@@ -100,18 +103,90 @@ def test_sealing_again_notes_what_changed(folder: Path) -> None:
 # Damage
 
 
-def test_bit_flip_is_found_by_checksums_not_by_sizes(folder: Path) -> None:
-    flip_bit(folder / "model.safetensors")
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "1_Pooling/config.json"])
+def test_bit_flip_is_found_by_loading(folder: Path, name: str) -> None:
+    flip_bit(folder / name)
     open_artifact(folder)  # the sizes are as they were
-    with pytest.raises(ArtifactError, match=r"model\.safetensors was altered"):
-        ringkas.load(folder, check=True)
-    with pytest.raises(ArtifactError, match=r"model\.safetensors was altered"):
+    for use in ringkas.load, ringkas.verify:
+        with pytest.raises(ArtifactError, match=rf"{re.escape(name)} was altered"):
+            use(folder)
+
+
+def test_unchecked_loading_trusts_the_content(folder: Path) -> None:
+    flip_bit(folder / "model.safetensors")
+    ringkas.load(folder, check=False).close()
+
+
+def test_file_that_matches_only_the_quick_checksum_fails_the_full_one(folder: Path) -> None:
+    (folder / "README.md").write_bytes(b"forged")
+
+    def forge(manifest: dict[str, Any]) -> None:
+        quick = xxhash.xxh3_128_hexdigest(b"forged")
+        manifest["files"]["README.md"] |= {"size": 6, "xxh3": quick}
+
+    change(folder, forge)
+    ringkas.load(folder).close()
+    with pytest.raises(ArtifactError, match=r"README\.md was altered.*SHA-256"):
         ringkas.verify(folder)
 
 
 def test_untouched_files_pass_the_checksums(folder: Path) -> None:
-    with ringkas.load(folder, check=True) as encoder:
+    with ringkas.load(folder) as encoder:
         assert encoder.encode(["a"]).shape == (1, 32)
+
+
+def test_every_flipped_bit_of_the_manifest_is_refused_or_harmless(folder: Path) -> None:
+    """Space outside of strings may change; nothing that is read from the manifest may."""
+    file = folder / "ringkas.json"
+    whole, manifest = file.read_bytes(), open_artifact(folder).manifest
+    for position in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        file.write_bytes(damaged)
+        with suppress(ArtifactError):
+            assert open_artifact(folder).manifest == manifest, (position, whole[position], damaged[position])
+
+
+def test_key_written_twice_is_seen(folder: Path) -> None:
+    file = folder / "ringkas.json"
+    text = file.read_text("utf-8").rstrip().removesuffix("}").rstrip()
+    file.write_text(f'{text},\n "model_file": "tokenizer.json"\n}}\n', "utf-8")
+    with pytest.raises(ArtifactError, match=r"ringkas\.json was altered"):
+        open_artifact(folder)
+
+
+def test_deep_json_is_refused_in_one_line(folder: Path) -> None:
+    for name in "ringkas.json", "parity.json":
+        (folder / name).write_text("[" * 100_000, "utf-8")
+        with pytest.raises(ArtifactError) as caught:
+            ringkas.load(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_first_format_has_no_checksum_of_its_own(folder: Path) -> None:
+    """Its files are compared by SHA-256."""
+
+    def age(manifest: dict[str, Any]) -> None:
+        manifest["format_version"] = 1
+        for entry in manifest["files"].values():
+            del entry["xxh3"]
+
+    change(folder, age)
+    manifest = json.loads((folder / "ringkas.json").read_text("utf-8"))
+    del manifest["checksum"]
+    (folder / "ringkas.json").write_text(json.dumps(manifest), "utf-8")
+    ringkas.load(folder).close()
+    flip_bit(folder / "model.safetensors")
+    with pytest.raises(ArtifactError, match=r"model\.safetensors was altered.*SHA-256"):
+        ringkas.load(folder)
+
+
+def test_claiming_the_first_format_does_not_switch_the_checksum_off(folder: Path) -> None:
+    file = folder / "ringkas.json"
+    manifest = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps(manifest | {"format_version": 1, "name": "other"}), "utf-8")
+    with pytest.raises(ArtifactError, match=r"ringkas\.json was altered"):
+        open_artifact(folder)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "1_Pooling/config.json"])
@@ -313,10 +388,10 @@ def test_killed_build_leaves_the_earlier_artifact(folder: Path, checkpoint: Path
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert len(list(room.iterdir())) == 2  # it was killed in the middle: its unfinished folder is there
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
-    ringkas.load(folder, check=True).close()
+    ringkas.load(folder).close()
     ringkas.build(checkpoint, TARGET, room, overwrite=True)
     assert [place.name for place in room.iterdir()] == [TARGET]
-    ringkas.load(folder, check=True).close()
+    ringkas.load(folder).close()
 
 
 def test_killed_between_the_renames_the_next_build_finds_the_earlier(folder: Path, checkpoint: Path) -> None:
@@ -324,7 +399,7 @@ def test_killed_between_the_renames_the_next_build_finds_the_earlier(folder: Pat
     with pytest.raises(ArtifactError, match="exists"):
         ringkas.build(checkpoint, TARGET, folder.parent)
     assert [place.name for place in folder.parent.iterdir()] == [TARGET]
-    ringkas.load(folder, check=True).close()
+    ringkas.load(folder).close()
 
 
 @pytest.fixture
@@ -374,4 +449,4 @@ def test_failed_build_leaves_the_earlier_artifact(
     with pytest.raises(ArtifactError, match=r"cannot write .*No space left on device"):
         ringkas.build(checkpoint, TARGET, folder.parent, overwrite=True)
     assert [place.name for place in folder.parent.iterdir()] == [TARGET]
-    ringkas.load(folder, check=True).close()
+    ringkas.load(folder).close()

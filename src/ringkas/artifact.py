@@ -6,19 +6,22 @@ newest parity report, `parity.json`, is outside the checksums: a device can veri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import xxhash
 
 from ringkas.errors import ArtifactError
-from ringkas.files import is_inside, sha256, write_json
+from ringkas.files import is_inside, sha256, write_json, xxh3
 from ringkas.spec import EncodingSpec
 from ringkas.tokens import Ids
 from ringkas.vocabulary import load_kept_ids
 
-FORMAT_VERSION = 1
+# 1 had neither the manifest's own checksum nor XXH3 of the files.
+FORMAT_VERSION = 2
 MANIFEST_FILE = "ringkas.json"
 PARITY_FILE = "parity.json"
 
@@ -32,10 +35,11 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Size in bytes and SHA-256 of one file."""
+    """Size in bytes, SHA-256 and XXH3 of one file. Format 1 has no XXH3."""
 
     size: int
     sha256: str
+    xxh3: str = ""
 
 
 class Witness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +65,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     opens, relative to the folder; `scheme` records how the weights are stored. `promised_cosine_min` was
     asked for when it was built, and judges it beside the floor of its precision. `execution` says, where an
     artifact is built on another machine than it runs on, what was done and what was not. `witness` is None
-    in artifacts of before there was one.
+    in artifacts of before there was one. `checksum` is the manifest's own: XXH3 of all its other fields as JSON
+    with sorted keys and no spaces.
     """
 
     format_version: int = FORMAT_VERSION
@@ -80,6 +85,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     promised_cosine_min: float | None = None
     execution: str = ""
     witness: Witness | None = None
+    checksum: str = ""
 
 
 class RecordedParity(msgspec.Struct, frozen=True):
@@ -121,7 +127,7 @@ class Artifact:
             return None
         try:
             return msgspec.json.decode(file.read_bytes(), type=RecordedParity)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ArtifactError(
                 f"{file} is not a parity report",
                 why=str(error),
@@ -134,16 +140,21 @@ class Artifact:
             return None
         return load_kept_ids(self.path)
 
-    def check_files(self) -> None:
-        """Compares every file with its checksum.
+    def check_files(self, *, quickly: bool = False) -> None:
+        """Compares every file with its SHA-256, or `quickly` with XXH3, which finds damage but no forgery.
 
         Raises:
             ArtifactError: a file was altered.
         """
         for name, entry in self.manifest.files.items():
-            if sha256(self.path / name) != entry.sha256:
+            found, stated, kind = (
+                (xxh3(self.path / name), entry.xxh3, "XXH3")
+                if quickly and entry.xxh3
+                else (sha256(self.path / name), entry.sha256, "SHA-256")
+            )
+            if found != stated:
                 raise ArtifactError(
-                    f"{self.path / name} was altered", why="its SHA-256 is not the manifest's", fix=_REBUILD
+                    f"{self.path / name} was altered", why=f"its {kind} is not the manifest's", fix=_REBUILD
                 )
 
 
@@ -182,10 +193,20 @@ def seal(path: Path, manifest: Manifest) -> Artifact:
         for file in path.rglob("*")
         if file.is_file() and file.name not in (MANIFEST_FILE, PARITY_FILE)
     )
-    files = {name: FileEntry((path / name).stat().st_size, sha256(path / name)) for name in names}
-    manifest = msgspec.structs.replace(manifest, files=files)
+    files = {
+        name: FileEntry((path / name).stat().st_size, sha256(path / name), xxh3(path / name))
+        for name in names
+    }
+    manifest = msgspec.structs.replace(manifest, format_version=FORMAT_VERSION, files=files)
+    manifest = msgspec.structs.replace(manifest, checksum=manifest_checksum(msgspec.to_builtins(manifest)))
     write_json(path / MANIFEST_FILE, manifest)
     return Artifact(path, manifest)
+
+
+def manifest_checksum(fields: Mapping[str, Any]) -> str:
+    """What `checksum` must be in a manifest of these fields; the field itself does not count."""
+    others = {name: value for name, value in fields.items() if name != "checksum"}
+    return xxhash.xxh3_128_hexdigest(msgspec.json.encode(others, order="sorted"))
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -205,8 +226,10 @@ def _read_manifest(path: Path) -> Manifest:
                 fix="Run: pip install --upgrade ringkas",
             )
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{file} is not a valid manifest", why=str(error), fix=_REBUILD) from None
+    if manifest.checksum != (manifest_checksum(msgspec.json.decode(data)) if version > 1 else ""):
+        raise ArtifactError(f"{file} was altered", why="it is not what its own checksum says", fix=_REBUILD)
     _inside(path, manifest.model_file)
     return manifest
 

@@ -13,11 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import xxhash
 
 from ringkas.errors import ArtifactError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+_CHUNK = 1 << 20  # of a file that is hashed
 
 
 def is_inside(name: str) -> bool:
@@ -111,6 +114,15 @@ def sha256(file: Path) -> str:
     """The SHA-256 of a file, in hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def xxh3(file: Path) -> str:
+    """The 128-bit XXH3 of a file, in hex: finds damage some ten times as fast as SHA-256, but no forgery."""
+    digest = xxhash.xxh3_128()
+    with file.open("rb", buffering=0) as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def refuse_existing(places: Iterable[Path], *, overwrite: bool = False) -> None:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ringkas import load, open_artifact
+from ringkas.artifact import seal
 from ringkas.cli import cli
 from ringkas.commands.wishes import parse_size
 from ringkas.errors import TargetError
@@ -216,7 +217,7 @@ def test_a_promise_that_is_not_kept_fails(searched: tuple[Path, Result], tmp_pat
     broken = Path(shutil.copytree(place, tmp_path / place.name))
     manifest = open_artifact(broken).manifest
     promised = msgspec.structs.replace(manifest, promised_cosine_min=0.9999999)
-    (broken / "ringkas.json").write_bytes(msgspec.json.encode(promised))
+    seal(broken, promised)
     assert run("verify", broken).exit_code == 1
 
 

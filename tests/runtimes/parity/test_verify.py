@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 
 from ringkas import RingkasError, load, open_artifact, open_checkpoint, verify
-from ringkas.artifact import Source, seal
+from ringkas.artifact import Source, manifest_checksum, seal
 from ringkas.checkpoint import Checkpoint
 from ringkas.export.build import build_all
 from ringkas.runtimes.parity import verify as verifying
@@ -141,7 +141,8 @@ def _assert_falls_short(path: Path, why: str) -> None:
     manifest["files"] = {
         name: entry | {"size": (path / name).stat().st_size} for name, entry in manifest["files"].items()
     }
-    (path / "ringkas.json").write_text(json.dumps(manifest), encoding="utf-8")
+    signed = manifest | {"checksum": manifest_checksum(manifest)}
+    (path / "ringkas.json").write_text(json.dumps(signed), encoding="utf-8")
     seal(path, open_artifact(path).manifest)
     report = verify(path)
     assert not report.passed

@@ -65,8 +65,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     opens, relative to the folder; `scheme` records how the weights are stored. `promised_cosine_min` was
     asked for when it was built, and judges it beside the floor of its precision. `execution` says, where an
     artifact is built on another machine than it runs on, what was done and what was not. `witness` is None
-    in artifacts of before there was one. `checksum` is the manifest's own: XXH3 of all its other fields as JSON
-    with sorted keys and no spaces.
+    in artifacts of before there was one. `checksum` is the manifest's own: XXH3 of all its other fields as
+    JSON with sorted keys and no spaces.
     """
 
     format_version: int = FORMAT_VERSION

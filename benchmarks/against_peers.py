@@ -26,7 +26,7 @@ from ringkas.runtimes.measure.cases import SCENARIOS
 from ringkas.runtimes.measure.report import to_html, to_markdown
 from ringkas.runtimes.measure.rounds import Plan
 from ringkas.runtimes.measure.worker import Subject
-from ringkas.texts import read_texts
+from ringkas.text_files import read_texts
 
 _PREPARE = Path(__file__).parent / "peers" / "prepare.py"
 TARGETS = (

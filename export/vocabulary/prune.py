@@ -57,7 +57,7 @@ class PruneOptions:
 
     Args:
         languages: BCP-47 tags.
-        corpora: files of text by tag, those of `tl` and `fil` together; plain or .jsonl, with or without .gz.
+        corpora: files of text by tag, those of `tl` and `fil` together, of any format that is read.
         max_tokens: at most so many rows, the most useful ones.
         coverage: at least such a share of expected tokens in every language, when there is no `max_tokens`.
         keep_all_characters: keep every piece of one character of any script, so that no character becomes

@@ -23,6 +23,7 @@ from ringkas.runtimes.parity.floors import floor_of
 from ringkas.runtimes.parity.judge import ParityReport, Sample, Subject, cosine, judge
 from ringkas.runtimes.parity.probe import Probe, load_probe, make_probe
 from ringkas.runtimes.parity.witness import NOBODY, claim, hear, remarks_on, say
+from ringkas.text_files import read_texts
 from ringkas.version import __version__
 from ringkas.vocabulary import load_kept_ids
 
@@ -209,7 +210,7 @@ def _own_texts(files: Iterable[Path]) -> dict[str, list[str]]:
     """The texts of each file, under its bare name; a name that is taken gets a number."""
     own: dict[str, list[str]] = {}
     for file in files:
-        lines = text_sets.check_texts(text_sets.read_texts(file))
+        lines = read_texts(file)
         if not lines:
             raise TextError(f"{file} holds no text", why="zero texts prove nothing")
         name, number = file.name, 2

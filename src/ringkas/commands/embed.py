@@ -24,7 +24,7 @@ _CHUNK = 4096
     "--input",
     "source",
     type=click.Path(path_type=Path),
-    help="Texts, one a line, or a .jsonl.  [default: stdin]",
+    help="Texts, one a line, or .jsonl; also .gz and .zst.  [default: stdin]",
 )
 @click.option(
     "--output",
@@ -45,9 +45,9 @@ def embed(
     from ringkas.runtimes.encoder import load
     from ringkas.runtimes.output import open_writer
     from ringkas.runtimes.vectors import check_dimensions
-    from ringkas.texts import check_texts, parse_texts, read_texts
+    from ringkas.text_files import read_texts
 
-    texts = check_texts(read_texts(source) if source else parse_texts(_stdin().read(), "the standard input"))
+    texts = read_texts(source or _stdin())
     progress, dimensions = Progress(), options["dimensions"]
     with load(artifact, threads=options["threads"], allow_failed=options["allow_failed"]) as encoder:
         if dimensions is not None:

@@ -36,7 +36,7 @@ model_options = (
 vocabulary_options = (
     click.option(
         "--corpus", "corpora", multiple=True, metavar="LANGUAGE=FILE",
-        help="Text that chooses tokens of a language; plain or .jsonl, also .gz; may be repeated.",
+        help="Text that chooses tokens of a language; plain or .jsonl, also .gz and .zst; may be repeated.",
     ),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Keep at most so many, the most useful."),
 )  # fmt: skip

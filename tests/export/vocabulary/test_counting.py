@@ -82,7 +82,8 @@ def test_every_form_of_a_corpus_reads_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"\xff\xfe", "UTF-8"),
+        ("a.txt", b"\xff\xfd", "UTF-8"),
+        ("a.txt", b"\xff\xfe", "no text"),
         ("a.txt.gz", b"not gzip", "cannot read"),
         ("a.jsonl", b'{"txt": 1}', "line 1"),
         ("a.txt", b"\n \n", "no text"),

@@ -79,14 +79,11 @@ class Encoder:
         """
         single = isinstance(texts, str)
         listed = check_texts([texts] if isinstance(texts, str) else texts)
-        prefix = self._prompt_text(prompt)
+        prefix, pooled_from = self.prompt_of(prompt)
         check_precision(precision, len(listed), ranges)
         if prefix:
             self._warn_if_doubled(listed, prefix)
             listed = [prefix + text for text in listed]
-        pooled_from = 0
-        if prefix and not self.spec.pooling.include_prompt:
-            pooled_from = self.tokenizer.prompt_length(prefix)
         vectors = self.encode_ids(self.tokenizer.encode(listed) if listed else [], batch_tokens, pooled_from)
         if dimensions is not None:
             vectors = truncate(vectors, dimensions, normalize=self.spec.normalize)
@@ -106,6 +103,16 @@ class Encoder:
         """As `encode`, with the prompt named `document`, `passage` or `corpus`; none if there is none."""
         name = prompt if prompt is not None else (self.spec.document_prompt() or "")
         return self.encode(texts, prompt=name, **options)  # type: ignore[arg-type]
+
+    def prompt_of(self, name: str | None) -> tuple[str, int]:
+        """What stands before each text, and how many leading tokens the pooling leaves out for it.
+
+        Raises:
+            TargetError: no such prompt.
+        """
+        prefix = self._prompt_text(name)
+        kept = not prefix or self.spec.pooling.include_prompt
+        return prefix, 0 if kept else self.tokenizer.prompt_length(prefix)
 
     def encode_ids(
         self, token_ids: Sequence[Sequence[int]], batch_tokens: int | None = None, pooled_from: int = 0

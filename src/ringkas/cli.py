@@ -19,6 +19,7 @@ from ringkas.commands.inspect import inspect
 from ringkas.commands.options import BAD_INPUT, DEFECT, PARITY_FELL_SHORT
 from ringkas.commands.prune import prune
 from ringkas.commands.rebuild import rebuild
+from ringkas.commands.serve import serve
 from ringkas.commands.verify import verify
 from ringkas.errors import RingkasError, WishError
 from ringkas.version import __version__
@@ -86,7 +87,7 @@ def cli() -> None:
     """
 
 
-for command in (build, prune, rebuild, verify, evaluate, embed, bench, inspect, doctor):
+for command in (build, prune, rebuild, verify, evaluate, embed, serve, bench, inspect, doctor):
     cli.add_command(command)
 
 

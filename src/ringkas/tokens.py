@@ -61,6 +61,25 @@ class TextTokenizer:
             return [self._full().encode(texts[0]).ids]
         return [encoding.ids for encoding in self._full().encode_batch_fast(list(texts))]
 
+    def encode_parts(self, texts: Sequence[str]) -> list[list[list[int]]]:
+        """The ids of each whole text, in parts of at most `max_length`: the first is what `encode` gives.
+
+        Every part has its special tokens; only a text over the limit has more than one.
+        """
+        full = self._full()
+        encodings = [full.encode(texts[0])] if len(texts) == 1 else full.encode_batch_fast(list(texts))
+        return [[one.ids, *(more.ids for more in one.overflowing)] for one in encodings]
+
+    def special_counts(self) -> tuple[int, int]:
+        """How many special tokens stand before and after the ids of a text."""
+        mask = self._full().encode("a").special_tokens_mask
+        before = mask.index(0) if 0 in mask else len(mask)
+        return before, len(mask) - before - mask.count(0)
+
+    def vocabulary_size(self) -> int:
+        """How many ids there are, added tokens included."""
+        return int(self._full().get_vocab_size(with_added_tokens=True))
+
     def prompt_length(self, prompt: str) -> int:
         """The number of leading tokens that `prompt` takes, its closing special token not counted."""
         ids = self._full().encode(prompt).ids

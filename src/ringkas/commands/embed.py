@@ -1,72 +1,159 @@
-"""`ringkas embed`: texts in, vectors out."""
+"""`ringkas embed`: texts in, vectors out; from one line to a corpus."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ringkas.commands.options import threads_option
-from ringkas.errors import TextError
+from ringkas.commands.options import threads_option, with_options
+from ringkas.errors import TargetError, TextError
 from ringkas.progress import Progress
 
-# Lines that `ringkas embed` encodes and writes at a time: vectors take far more memory than their texts.
-_CHUNK = 4096
+if TYPE_CHECKING:
+    from ringkas.runtimes.bulk.embedding import Job
+    from ringkas.runtimes.bulk.shards import Totals
+    from ringkas.runtimes.bulk.sources import Source
+    from ringkas.runtimes.bulk.writers import Kind
+
+_FORMATS = ("lines", "jsonl", "csv", "tsv", "parquet")
+
+_input_options = (
+    click.option(
+        "--input", "sources", multiple=True, metavar="FILE",
+        help="Plain lines, .jsonl, .csv, .tsv or .parquet, also .gz and .zst; a folder, or a quoted pattern; "
+        "may be repeated.  [default: lines on stdin]",
+    ),
+    click.option("--input-format", type=click.Choice(_FORMATS), help="[default: by each file's ending]"),
+    click.option("--text-column", default="text", show_default=True, metavar="NAME", help="Holds the texts."),
+    click.option("--id-column", metavar="NAME", help="Carried along with the vectors."),
+    click.option("--columns", metavar="NAME,NAME", default="", help="More columns to carry along."),
+    click.option(
+        "--max-bytes", default=64 << 20, type=click.IntRange(min=1),
+        help="A longer text is bad.  [default: 64 MiB]",
+    ),
+    click.option(
+        "--on-error", type=click.Choice(("raise", "skip")), default="raise", show_default=True,
+        help="At a bad row: end, or go on and write it with its reason to a file beside the vectors.",
+    ),
+    click.option(
+        "--long-texts", type=click.Choice(("truncate", "window", "error")), default="truncate",
+        show_default=True,
+        help="Over the model's limit: cut and count them, encode overlapping windows and take their mean "
+        "weighted by tokens, or end.",
+    ),
+)  # fmt: skip
+_output_options = (
+    click.option(
+        "--output", type=click.Path(path_type=Path),
+        help="A folder of shards, which a killed run goes on with; or one .parquet, .npy or .jsonl file.  "
+        "[default: JSON lines on stdout]",
+    ),
+    click.option(
+        "--format", "kind", type=click.Choice(("parquet", "npy", "jsonl")),
+        help="Of shards.  [default: parquet]",
+    ),
+    click.option("--shard-rows", type=click.IntRange(min=1), help="Rows of a shard.  [default: 50000]"),
+    click.option("--overwrite", is_flag=True, help="Start a folder again, whatever run is in it."),
+    click.option(
+        "--precision", type=click.Choice(("float32", "float16", "int8", "ubinary")), default="float32",
+        show_default=True, help="Of the vectors; int8 has a scale beside each.",
+    ),
+    click.option(
+        "--dimensions", type=int, help="Keep only the first so many (Matryoshka), normalised again."
+    ),
+)  # fmt: skip
 
 
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--prompt", metavar="NAME", help="A prompt of the checkpoint, such as query; '' for none.")
-@click.option(
-    "--input",
-    "source",
-    type=click.Path(path_type=Path),
-    help="Texts, one a line, or .jsonl; also .gz and .zst.  [default: stdin]",
-)
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    help="A .npy or .jsonl file.  [default: JSON lines on stdout]",
-)
-@click.option("--dimensions", type=int, help="Keep only the first so many (Matryoshka), normalised again.")
+@with_options(_input_options)
+@with_options(_output_options)
 @click.option("--allow-failed", is_flag=True, help="Use an artifact whose parity fell short.")
 @threads_option
-def embed(
-    artifact: Path,
-    prompt: str | None,
-    source: Path | None,
-    output: Path | None,
-    **options: Any,
-) -> None:
-    """Encode texts with ARTIFACT: line n of the input is vector n of the output."""
+def embed(artifact: Path, sources: tuple[str, ...], output: Path | None, **options: Any) -> None:
+    """Encode texts with ARTIFACT, in order: line n of the input is vector n of the output.
+
+    Into a folder, vectors are written in shards. A run that was killed goes on where it stopped when the
+    same command is given again, and its vectors are the same to the bit.
+    """
+    from ringkas.artifact import open_artifact
+    from ringkas.commands.embedding_progress import show_embedding
+    from ringkas.runtimes.bulk.embedding import Run, embed_file, embed_folder, layout_of, run_identity
+    from ringkas.runtimes.bulk.writers import kind_by_ending
     from ringkas.runtimes.encoder import load
-    from ringkas.runtimes.output import open_writer
     from ringkas.runtimes.vectors import check_dimensions
-    from ringkas.text_files import read_texts
 
-    texts = read_texts(source or _stdin())
-    progress, dimensions = Progress(), options["dimensions"]
-    with load(artifact, threads=options["threads"], allow_failed=options["allow_failed"]) as encoder:
-        if dimensions is not None:
-            check_dimensions(dimensions, encoder.dimension)
-        with open_writer(output, dimensions or encoder.dimension) as writer:
-            for chunk in _chunks(texts):
-                writer.write(encoder.encode(chunk, prompt=prompt, dimensions=dimensions))
-                if len(texts) > _CHUNK:
-                    progress.say(f"{writer.rows} of {len(texts)} texts")
+    opened = open_artifact(artifact)
+    source, job = _source(sources, options), _job(options)
+    ending = kind_by_ending(output) if output is not None else "jsonl"
+    _check(output, ending, options)
+    kind: Kind = ending or options["kind"] or "parquet"
+    if job.dimensions is not None:
+        check_dimensions(job.dimensions, opened.manifest.encoding.dimension)
+    layout = layout_of(opened, source, job, kind)
+    with (
+        load(opened, threads=options["threads"], allow_failed=options["allow_failed"]) as encoder,
+        show_embedding() as watch,
+    ):
+        encoder.prompt_of(job.prompt)
+        run = Run(encoder, job, layout, watch)
+        if ending or output is None:
+            totals = embed_file(run, source, output)
+        else:
+            identity = run_identity(opened, source, job, kind)
+            totals = embed_folder(run, source, output, identity, overwrite=options["overwrite"])
+    _report(totals, layout.dimension, output, job)
+
+
+def _source(patterns: tuple[str, ...], options: dict[str, Any]) -> Source:
+    from ringkas.runtimes.bulk.sources import Columns, Source, find_files
+
+    names = [options["id_column"], *options["columns"].split(",")]
+    carried = tuple(dict.fromkeys(name.strip() for name in names if name and name.strip()))
+    columns = Columns(options["text_column"], carried)
+    return Source(find_files(patterns), options["input_format"], columns, options["max_bytes"])
+
+
+def _job(options: dict[str, Any]) -> Job:
+    from ringkas.runtimes.bulk.embedding import SHARD_ROWS, Job
+
+    return Job(
+        prompt=options["prompt"],
+        dimensions=options["dimensions"],
+        precision=options["precision"],
+        long_texts=options["long_texts"],
+        on_error=options["on_error"],
+        shard_rows=options["shard_rows"] or SHARD_ROWS,
+    )
+
+
+def _check(output: Path | None, ending: Kind | None, options: dict[str, Any]) -> None:
+    """Refuses options that would change nothing."""
+    if output is not None and ending is None and output.suffix and not output.is_dir():
+        raise TextError(
+            f"{output} ends in none of .parquet, .npy and .jsonl",
+            fix=f"The ending says which to write; for a folder of shards: --output {output}/",
+        )
+    if ending is not None:
+        named = {"--format": "kind", "--shard-rows": "shard_rows", "--overwrite": "overwrite"}
+        for option, name in named.items():
+            if options[name]:
+                raise TargetError(f"{option} is for a folder of shards", fix="Name a folder with --output")
+    if output is None and options["on_error"] == "skip":
+        raise TargetError(
+            "--on-error skip writes the reasons to a file beside the vectors", fix="Name a file with --output"
+        )
+
+
+def _report(totals: Totals, dimension: int, output: Path | None, job: Job) -> None:
     place = f" in {output}" if output else ""
-    progress.say(f"{len(texts)} vectors of {dimensions or encoder.dimension} dimensions{place}")
-
-
-def _stdin() -> BinaryIO:
-    if sys.stdin is None or sys.stdin.isatty():
-        raise TextError("there is nothing to encode", fix="Pipe texts in, or name a file with --input")
-    return sys.stdin.buffer
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(texts), _CHUNK):
-        yield texts[start : start + _CHUNK]
+    said = [f"{totals.vectors} vectors of {dimension} dimensions{place}"]
+    if totals.long:
+        done = "encoded in windows" if job.long_texts == "window" else "truncated"
+        said.append(f"{totals.long} texts over the limit were {done}")
+    if totals.skipped:
+        said.append(f"{totals.skipped} rows were skipped, each with its reason in a file beside the vectors")
+    Progress().say("; ".join(said))

@@ -1,0 +1,1 @@
+"""An HTTP server that speaks OpenAI's embeddings API: many clients' texts in shared batches."""

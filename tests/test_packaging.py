@@ -122,7 +122,8 @@ def test_artifact_without_its_engine_says_what_to_install(bare: Path, demo_artif
 
 
 def test_help_works_in_the_bare_environment(bare: Path) -> None:
-    for command in ([], ["build"], ["rebuild"], ["verify"], ["embed"], ["bench"], ["inspect"], ["doctor"]):
+    names = ("build", "rebuild", "verify", "embed", "serve", "bench", "inspect", "doctor")
+    for command in ([], *([name] for name in names)):
         done = subprocess.run([bare, "-m", "ringkas", *command, "--help"], check=True, capture_output=True)
         assert b"Usage:" in done.stdout
     assert (

@@ -203,7 +203,7 @@ def embed_folder(run: Run, source: Source, output: Path, identity: Identity, *, 
 def embed_file(run: Run, source: Source, output: Path | None) -> Totals:
     """Writes one file, whole or not at all; None writes JSON lines on stdout as they come."""
     bad: list[BadRow] = []
-    with _one_file(output) as stream:
+    with one_file(output) as stream:
         writer = open_writer(stream, run.layout)
         for one in run.prepared(windows(source.blocks(), None, source.max_bytes)):
             run.write(writer, one)
@@ -221,7 +221,8 @@ def skipped_file(output: Path) -> Path:
 
 
 @contextmanager
-def _one_file(place: Path | None) -> Iterator[IO[bytes]]:
+def one_file(place: Path | None) -> Iterator[IO[bytes]]:
+    """A stream for a file that appears when it is whole; None is stdout."""
     if place is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -241,7 +242,7 @@ def _one_file(place: Path | None) -> Iterator[IO[bytes]]:
 
 def _bad_row(bad: BadRow) -> TextError:
     return TextError(
-        f"row {bad.row} has no text to encode",
+        f"row {bad.row}, counted from 0, has no text to encode",
         why=bad.reason,
         fix="Mend it, or leave such rows out, each with its reason in a file: --on-error skip",
     )

@@ -153,8 +153,8 @@ def test_existing_artifact_is_untouched(checkpoint: Path, artifact: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("texts.jsonl", b'{"text": "fine"}\n{"text": "\\ud83d"}\n', "text 1 holds a lone surrogate (U+D83D)"),
-        ("texts.jsonl", b'{"text": "fine"}\n{"text": 5}\n', "line 2"),
+        ("texts.jsonl", b'{"text": "fine"}\n{"text": "\\ud83d"}\n', "row 1, counted from 0, has no text"),
+        ("texts.jsonl", b'{"text": "fine"}\n{"text": 5}\n', "the text is int, not a string"),
         ("texts.txt", "Größe".encode("latin-1"), "not UTF-8"),
         ("absent.txt", None, "cannot read"),
     ],
@@ -171,13 +171,13 @@ def test_bad_texts_leave_no_output(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_bad_text_in_a_later_chunk_is_counted_from_the_first(
+def test_bad_text_in_a_later_window_is_counted_from_the_first(
     artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringkas.commands.embed._CHUNK", 2)
+    monkeypatch.setattr("ringkas.runtimes.bulk.rows.WINDOW_ROWS", 2)
     file = tmp_path / "texts.jsonl"
     file.write_text('{"text": "fine"}\n' * 3 + '{"text": "\\ud83d"}\n', "utf-8")
-    assert_refused(run("embed", artifact, "--input", file), "text 3 holds a lone surrogate")
+    assert_refused(run("embed", artifact, "--input", file), "row 3, counted from 0")
 
 
 def test_stdin_that_is_not_utf8(artifact: Path) -> None:
@@ -193,7 +193,7 @@ def test_unknown_prompt_lists_those_that_exist(artifact: Path) -> None:
 
 def test_unknown_output_ending(artifact: Path, tmp_path: Path) -> None:
     result = run("embed", artifact, "--output", tmp_path / "vectors.csv", stdin="a\n")
-    assert_refused(result, "vectors.csv ends in neither .npy nor .jsonl")
+    assert_refused(result, "vectors.csv ends in none of .parquet, .npy and .jsonl")
 
 
 @pytest.mark.parametrize("dimensions", [0, -1, 33])
@@ -499,15 +499,14 @@ def test_line_n_is_vector_n(demo: Path, tmp_path: Path, output: str | None, sour
     assert (result.stdout == "") is (output is not None)
 
 
-def test_chunks_keep_the_order(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringkas.commands.embed._CHUNK", 3)
+def test_windows_keep_the_order(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringkas.runtimes.bulk.rows.WINDOW_ROWS", 3)
     lines = [f"{'word ' * (n % 5)}{n}" for n in range(10)]
     result = run("embed", artifact, stdin="\n".join(lines))
     with ringkas.load(artifact) as encoder:
         expected = encoder.encode(lines)
     found = [json.loads(line) for line in result.stdout.splitlines()]
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert "3 of 10 texts" in result.stderr
 
 
 def test_prompt_and_dimensions_reach_the_encoder(artifact: Path) -> None:

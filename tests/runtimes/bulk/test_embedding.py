@@ -176,7 +176,7 @@ def test_bad_rows_end_the_run_or_go_to_a_file(small_artifact: Artifact, tmp_path
     common = ["embed", small_artifact.path, "--input", file, "--shard-rows", 4, "--max-bytes", 5]
     refused = ringkas(*common, "--output", out)
     assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
-    assert "row 1 has no text to encode: the text is null" in refused.stderr
+    assert "row 1, counted from 0, has no text to encode: the text is null" in refused.stderr
     assert not list(out.glob("part-*"))
     done = ringkas(*common, "--output", tmp_path / "skipped", "--on-error", "skip")
     assert done.exit_code == 0, done.stderr

@@ -7,14 +7,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 import ringkas
 from ringkas.artifact import Artifact
-
 
 Running = Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,7 +112,8 @@ class ShardFolder:
     def writing(self, shard: int) -> Iterator[IO[bytes]]:
         """A stream for the shard's file; renamed into place, on disk, when the block ends well."""
         place = self.file(shard)
-        partial = place.with_name(f".{place.name}.partial")
+        # On a cluster two workers may be at the same shard, when one was taken for dead.
+        partial = place.with_name(f".{place.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
         try:
             with partial.open("wb") as stream:
                 yield stream
@@ -174,6 +176,8 @@ def open_run(
                 )
             else:
                 _refuse_another(run_file, identity)
+            for partial in path.glob(".part-*.partial-*"):
+                partial.unlink(missing_ok=True)  # a killed run's
             yield folder
     except OSError as error:
         raise TextError(f"cannot write {error.filename or path}", why=error.strerror or str(error)) from error
@@ -231,6 +235,6 @@ def _locked(file: Path, path: Path) -> Iterator[None]:
 
 def _clear(path: Path) -> None:
     """Removes an earlier run's files, and nothing else."""
-    for pattern in ("part-*", ".part-*.partial", f"{_OWN}/part-*", f"{_OWN}/run.json", f"{_SKIPPED}/part-*"):
+    for pattern in ("part-*", f"{_OWN}/part-*", f"{_OWN}/run.json", f"{_SKIPPED}/part-*"):
         for file in path.glob(pattern):
             file.unlink()

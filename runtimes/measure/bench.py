@@ -77,7 +77,7 @@ class BenchRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole run. `compared_on`: the texts of the cosines; `texts_sha256` names the timed ones."""
+    """The whole run. `compared_on`: the texts of the cosines, if any; `texts_sha256` names the timed ones."""
 
     rows: tuple[BenchRow, ...]
     plan: Plan

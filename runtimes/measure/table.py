@@ -32,7 +32,7 @@ def tables(result: BenchResult) -> list[Cells]:
     """What a reader asks, in this order: how near and how large, how fast one text, how many."""
     cases = result.rows[0].measured.timings
     single = [timing.case for timing in cases if timing.scenario == SINGLE_STREAM]
-    found = [_table(result, "Size and fidelity", _SIZE)]
+    found = [_table(result, "Size and fidelity", _SIZE)] if result.compared_on else []
     if single:
         title = "One text at a time: median milliseconds, and times the first row's"
         found.append(_table(result, title, {case: _single(case) for case in single}))
@@ -64,8 +64,11 @@ def remarks(result: BenchResult) -> list[str]:
     said = [
         f"Measured on {machine.cpu}, {machine.cores} cores ({' '.join(machine.features)}){load}; {threads}, "
         f"{plan.rounds} rounds, every engine in a process of its own.",
-        f"Cosines with PyTorch on {result.compared_on}. A row struck through fell short of its floor.",
     ]
+    if result.compared_on:
+        said.append(
+            f"Cosines with PyTorch on {result.compared_on}. A row struck through fell short of its floor."
+        )
     if result.ceiling is not None:
         said.append(
             f"This machine's ceilings through ONNX Runtime: {result.ceiling.fp32_gops:.0f} GFLOP/s in fp32, "

@@ -94,24 +94,24 @@ def serve(encoder: Encoder, texts: Sequence[str], request: Mapping[str, Any]) ->
     twice the time in which it was filled, the rest counts as `unfinished`.
     """
     chance = np.random.default_rng(request["seed"])
-    arrivals = _arrivals(chance, request["rate"], request["seconds"])
-    picked = chance.integers(0, len(texts), len(arrivals))
+    due = arrivals(chance, request["rate"], request["seconds"])
+    picked = chance.integers(0, len(texts), len(due))
     latencies: list[float] = []
     started = time.perf_counter()
-    while len(latencies) < len(arrivals):
+    while len(latencies) < len(due):
         now = time.perf_counter() - started
         if now > 2 * request["seconds"]:
             break
         first = len(latencies)
-        waiting = int(np.searchsorted(arrivals, now, side="right"))
+        waiting = int(np.searchsorted(due, now, side="right"))
         if waiting == first:
-            time.sleep(arrivals[first] - now)
+            time.sleep(due[first] - now)
             continue
         last = min(waiting, first + _SERVED_AT_ONCE)
         encoder.encode([texts[index] for index in picked[first:last]], prompt="")
         done = time.perf_counter() - started
-        latencies += (done - arrivals[first:last]).tolist()
-    return {"latencies": latencies, "unfinished": len(arrivals) - len(latencies)}
+        latencies += (done - due[first:last]).tolist()
+    return {"latencies": latencies, "unfinished": len(due) - len(latencies)}
 
 
 _ANSWERS: Mapping[str, Callable[[Encoder, Sequence[str], Mapping[str, Any]], Answer]] = {
@@ -155,7 +155,8 @@ def _calls(texts: Sequence[str], each: bool) -> Iterator[Sequence[str]]:
     return cycle([[text] for text in texts] if each else [list(texts)])
 
 
-def _arrivals(chance: np.random.Generator, rate: float, seconds: float) -> npt.NDArray[np.float64]:
+def arrivals(chance: np.random.Generator, rate: float, seconds: float) -> npt.NDArray[np.float64]:
+    """Seconds of the arrivals of a Poisson process, from 0."""
     gaps = chance.exponential(1 / rate, max(1, round(rate * seconds)))
     return np.cumsum(gaps)
 

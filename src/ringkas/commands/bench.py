@@ -34,6 +34,13 @@ _file = click.Path(path_type=Path)
 @click.option(
     "--rate", type=click.FloatRange(min=0, min_open=True), help="Server: only this rate, in texts/s."
 )
+@click.option(
+    "--url",
+    "urls",
+    multiple=True,
+    help="Server: drive an OpenAI-like server, with no artifact; may be repeated.  [key: RINGKAS_API_KEY]",
+)
+@click.option("--model", help="The model to ask servers for.  [default: the first that each lists]")
 @threads_option
 @click.option("--html", type=_file, help="Write a page with plots here.")
 @click.option("--markdown", type=_file, help="Write the tables here.")
@@ -53,10 +60,12 @@ def bench(artifacts: tuple[Path, ...], **options: Any) -> None:
     """
     if options["compare"]:
         _compare(artifacts, options)
+    elif options["urls"]:
+        _drive(artifacts, options)
     elif artifacts:
         _measure(artifacts, options)
     else:
-        raise click.UsageError("Name an artifact, or two results with --compare.")
+        raise click.UsageError("Name an artifact, a server with --url, or two results with --compare.")
 
 
 def _measure(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
@@ -79,6 +88,35 @@ def _measure(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
         rate=options["rate"],
     )
     result = run(lineup, plan, Progress())
+    _give(result, options["json_file"], print_bench)
+    _write_reports(result, options)
+
+
+def _drive(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
+    from ringkas.commands.printing import print_bench
+    from ringkas.runtimes.measure.cases import built_in_texts
+    from ringkas.runtimes.measure.http_client import Server
+    from ringkas.runtimes.measure.rounds import Plan
+    from ringkas.runtimes.measure.servers import bench_servers
+    from ringkas.text_files import read_texts
+
+    if artifacts or options["reference"]:
+        raise click.UsageError("--url measures servers: name no artifact and no --reference beside it.")
+    if set(options["scenarios"]) - {"server"}:
+        raise click.UsageError("--url is for --scenario server alone.")
+    if options["html"]:
+        raise click.UsageError("--url draws no plots: leave out --html.")
+    _check_places(options)
+    texts = read_texts(options["texts"]) if options["texts"] else built_in_texts(options["language"] or "en")
+    plan = Plan(
+        rounds=options["rounds"],
+        threads=options["threads"],
+        scenarios=("server",),
+        latency_bound_ms=options["latency_bound"],
+        rate=options["rate"],
+    )
+    servers = [Server(url, options["model"]) for url in options["urls"]]
+    result = bench_servers(servers, texts, plan, Progress())
     _give(result, options["json_file"], print_bench)
     _write_reports(result, options)
 

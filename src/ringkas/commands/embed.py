@@ -12,10 +12,11 @@ from ringkas.errors import TargetError, TextError
 from ringkas.progress import Progress
 
 if TYPE_CHECKING:
+    from ringkas.artifact import Artifact
     from ringkas.runtimes.bulk.embedding import Job
     from ringkas.runtimes.bulk.shards import Totals
     from ringkas.runtimes.bulk.sources import Source
-    from ringkas.runtimes.bulk.writers import Kind
+    from ringkas.runtimes.bulk.writers import Kind, Layout
 
 _FORMATS = ("lines", "jsonl", "csv", "tsv", "parquet")
 
@@ -64,6 +65,15 @@ _output_options = (
         "--dimensions", type=int, help="Keep only the first so many (Matryoshka), normalised again."
     ),
 )  # fmt: skip
+_ray_options = (
+    click.option(
+        "--ray", "address", metavar="ADDRESS",
+        help="Hand the shards to a Ray cluster: its address, auto for the one here, local to start one. "
+        "Parquet in and out, in folders that every machine shares.",
+    ),
+    click.option("--ray-workers", type=click.IntRange(min=1), help="[default: as many as the cores allow]"),
+    click.option("--ray-gpus", type=click.FloatRange(min=0), help="Of each worker.  [default: 0]"),
+)  # fmt: skip
 
 
 @click.command()
@@ -71,6 +81,7 @@ _output_options = (
 @click.option("--prompt", metavar="NAME", help="A prompt of the checkpoint, such as query; '' for none.")
 @with_options(_input_options)
 @with_options(_output_options)
+@with_options(_ray_options)
 @click.option("--allow-failed", is_flag=True, help="Use an artifact whose parity fell short.")
 @threads_option
 def embed(artifact: Path, sources: tuple[str, ...], output: Path | None, **options: Any) -> None:
@@ -94,6 +105,11 @@ def embed(artifact: Path, sources: tuple[str, ...], output: Path | None, **optio
     if job.dimensions is not None:
         check_dimensions(job.dimensions, opened.manifest.encoding.dimension)
     layout = layout_of(opened, source, job, kind)
+    if options["address"]:
+        with show_embedding() as watch:
+            totals = _embed_on_ray(opened, source, job, layout, output, options | {"watch": watch})
+        _report(totals, layout.dimension, output, job)
+        return
     with (
         load(opened, threads=options["threads"], allow_failed=options["allow_failed"]) as encoder,
         show_embedding() as watch,
@@ -142,10 +158,33 @@ def _check(output: Path | None, ending: Kind | None, options: dict[str, Any]) ->
         for option, name in named.items():
             if options[name]:
                 raise TargetError(f"{option} is for a folder of shards", fix="Name a folder with --output")
+    for option, name in {"--ray-workers": "ray_workers", "--ray-gpus": "ray_gpus"}.items():
+        if options[name] and not options["address"]:
+            raise TargetError(f"{option} goes with --ray", fix="Name a cluster with --ray, or leave it out")
     if output is None and options["on_error"] == "skip":
         raise TargetError(
             "--on-error skip writes the reasons to a file beside the vectors", fix="Name a file with --output"
         )
+
+
+def _embed_on_ray(
+    artifact: Artifact, source: Source, job: Job, layout: Layout, output: Path | None, options: dict[str, Any]
+) -> Totals:
+    from ringkas.runtimes.bulk.embedding import run_identity
+    from ringkas.runtimes.bulk.on_ray import Cluster, RayRun, embed_on_ray
+
+    if output is None or layout.kind != "parquet" or output.suffix:
+        raise TargetError("Ray writes folders of Parquet shards", fix="Name a folder with --output")
+    cluster = Cluster(
+        address=options["address"],
+        workers=options["ray_workers"],
+        cores=options["threads"] or 1,
+        gpus=options["ray_gpus"] or 0.0,
+        allow_failed=options["allow_failed"],
+    )
+    run = RayRun(artifact, source, job, layout, output, cluster)
+    identity = run_identity(artifact, source, job, "parquet")
+    return embed_on_ray(run, identity, overwrite=options["overwrite"], watch=options["watch"])
 
 
 def _report(totals: Totals, dimension: int, output: Path | None, job: Job) -> None:

@@ -19,7 +19,7 @@ from ringkas.runtimes.measure.rounds import Plan
 from ringkas.runtimes.measure.servers import bench_servers
 
 TEXTS = ("one", "two words", "three words here")
-PLAN = Plan(rounds=1, seconds=0.1, scenarios=("server",), latency_bound_ms=1000, rate=40)
+PLAN = Plan(rounds=1, seconds=0.1, scenarios=("server",), latency_bound_ms=5000, rate=40)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -96,7 +96,8 @@ def test_nobody_there() -> None:
 
 
 def test_the_command(url: str) -> None:
-    command = ["bench", "--scenario", "server", "--url", url, "--rate", "30", "--rounds", "1", "--json", "-"]
+    command = ["bench", "--scenario", "server", "--url", url, "--rate", "30", "--rounds", "1"]
+    command += ["--latency-bound", "5000", "--json", "-"]
     result = CliRunner().invoke(cli, command, prog_name="ringkas")
     assert result.exit_code == 0, result.stderr
     (row,) = json.loads(result.stdout)["rows"]

@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet
 
-.PHONY: install install-dev install-all demo test bench bench-peers gpu-artifacts gpu-rehearsal check docs format verify-full verify-hub clean
+.PHONY: install install-dev install-all demo test bench bench-peers gpu-artifacts gpu-rehearsal check docs format verify-full verify-hub clients clean
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -111,6 +111,18 @@ verify-full: install-dev
 # Golden values of published checkpoints; needs a connection to a model hub.
 verify-hub: install-dev
 	$(BIN)/python -m pytest -m hub
+
+# Clients of the server and stores of vectors, in an environment of their own that also sees .venv.
+CLIENTS := duckdb lancedb sqlite-vec faiss-cpu langchain-openai llama-index-embeddings-openai pandas 'psycopg[binary]'
+.peers/clients/.installed: .venv/.installed-dev
+	$(BIN)/python -m venv .peers/clients
+	.peers/clients/bin/python -m pip install --quiet $(CLIENTS)
+	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" > \
+		$$(.peers/clients/bin/python -c "import site; print(site.getsitepackages()[0])")/ringkas.pth
+	touch $@
+
+clients: .peers/clients/.installed
+	.peers/clients/bin/python -m pytest -m clients
 
 clean:
 	rm -rf .venv dist build site .pytest_cache .mypy_cache .ruff_cache

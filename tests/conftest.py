@@ -25,9 +25,10 @@ SIB200 = ("en", "zh", "ko", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`full` and `hub` tests run only when they are asked for by `-m`."""
+    """`clients`, `full` and `hub` tests run only when they are asked for by `-m`."""
     chosen = config.getoption("-m") or ""
     reasons = {
+        "clients": "needs packages of others, in an environment of their own: make clients",
         "full": "a long run: make verify-full",
         "hub": "needs a model hub, and none is tried by default: make verify-hub",
     }

@@ -20,6 +20,8 @@ from ringkas.cli import cli
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'ringkas[ray]'")
 
+# A busy machine takes its time to start what Ray consists of.
+QUIETLY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
 SCRIPT = """
 import sys, ray, ray.data, pyarrow as pa, numpy as np
 import ringkas
@@ -62,10 +64,10 @@ def test_a_worker_killed_in_the_middle_loses_nothing(
     assert alone.exit_code == 0, alone.stderr
     out, mark = tmp_path / "ray", f"ringkas-test-{os.getpid()}"
     command = [sys.executable, "-m", "ringkas", *common, str(out), "--ray", "local", "--ray-workers", "2"]
-    environment = {**os.environ, "RINGKAS_TEST_MARK": mark, "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {**os.environ, **QUIETLY, "RINGKAS_TEST_MARK": mark}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     killed = False
-    until = time.monotonic() + 240
+    until = time.monotonic() + 600
     while process.poll() is None and time.monotonic() < until:
         if not killed and list(out.glob("part-*")):
             for pid in marked(mark)[:1]:
@@ -89,7 +91,7 @@ def test_a_dataset_gets_a_column(small_artifact: Artifact, parquet: Path, tmp_pa
     import ringkas
 
     command = [sys.executable, "-c", SCRIPT, str(parquet), str(small_artifact.path), str(tmp_path / "v.npy")]
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {**os.environ, **QUIETLY}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     with ringkas.load(small_artifact, threads=1) as encoder:

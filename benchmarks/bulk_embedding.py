@@ -1,0 +1,145 @@
+"""`ringkas embed` over many short texts: its rate beside the engine's own, its memory, and killed at random.
+
+    python benchmarks/bulk_embedding.py dist/onnx-int8 --count 1000000 --kills 10 --json FILE
+
+The engine's own rate is `Encoder.encode` of as many texts as fit some seconds, in a process of its own. The
+rate of `embed` counts from its first window to its last, so that loading is in neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+from short_texts import short_texts
+
+from ringkas.runtimes.measure.machine import describe_machine
+from ringkas.runtimes.parity.verify import tool_versions
+
+OFFLINE = """
+import json, sys, time
+import ringkas
+texts = open(sys.argv[2], encoding="utf-8").read().splitlines()[: int(sys.argv[3])]
+with ringkas.load(sys.argv[1]) as encoder:
+    encoder.encode(texts[:2000])
+    started = time.perf_counter()
+    encoder.encode(texts)
+    print(json.dumps({"texts_per_s": len(texts) / (time.perf_counter() - started)}))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("--count", type=int, default=1_000_000)
+    parser.add_argument("--small", type=int, default=100_000, help="of the run whose memory is compared")
+    parser.add_argument("--offline", type=int, default=20_000)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--killed-count", type=int, default=100_000, help="texts of the runs that are killed")
+    parser.add_argument("--sentences", type=Path)
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args()
+    found: dict[str, Any] = {
+        "artifact": options.artifact.name,
+        "commit": _output("git", "rev-parse", "--short", "HEAD"),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": msgspec.to_builtins(describe_machine()),
+        "tools": tool_versions(),
+    }
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        text_file = folder / "texts.txt"
+        for name, count in (("small", options.small), ("large", options.count)):
+            text_file = folder / f"{name}.txt"
+            text_file.write_text("\n".join(short_texts(count, options.sentences)), encoding="utf-8")
+            if name == "large" or count != options.count:
+                found[name] = embed(options.artifact, text_file, folder / name)
+                print(name, found[name], flush=True)
+        command = [sys.executable, "-c", OFFLINE, str(options.artifact), str(text_file), str(options.offline)]
+        found["offline"] = json.loads(_output(*command))
+        found["of_offline"] = found["large"]["texts_per_s"] / found["offline"]["texts_per_s"]
+        if options.kills:
+            text_file.write_text("\n".join(short_texts(options.killed_count, options.sentences)), "utf-8")
+            found["killed"] = kill(options.artifact, text_file, folder, options.kills)
+    options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({name: found.get(name) for name in ("offline", "of_offline", "killed")}))
+
+
+def embed(artifact: Path, text_file: Path, output: Path) -> dict[str, Any]:
+    """One whole run: its texts a second and the most memory that it held."""
+    process = subprocess.Popen(_command(artifact, text_file, output), stderr=subprocess.DEVNULL)
+    first: float | None = None
+    while process.poll() is None:
+        if first is None and output.is_dir() and list(output.glob(".part-*")):
+            first = time.perf_counter()
+        last = time.perf_counter()
+        time.sleep(0.01)
+    peak = _peak_kib()
+    records = [json.loads(file.read_text()) for file in (output / "_ringkas").glob("part-*.json")]
+    texts, tokens = (sum(record[name] for record in records) for name in ("vectors", "tokens"))
+    assert process.returncode == 0
+    assert first is not None
+    return {
+        "texts": texts, "tokens_per_text": tokens / texts, "seconds": last - first,
+        "texts_per_s": texts / (last - first), "peak_mib": peak / 1024,
+    }  # fmt: skip
+
+
+def kill(artifact: Path, text_file: Path, folder: Path, kills: int) -> dict[str, Any]:
+    """Runs killed at random moments and resumed; whether the files are the uninterrupted run's."""
+    shards = ("--shard-rows", "5000")
+    started = time.perf_counter()
+    subprocess.run(
+        [*_command(artifact, text_file, folder / "whole"), *shards], check=True, capture_output=True
+    )
+    took = time.perf_counter() - started
+    chance, done = random.Random(1), 0
+    output = folder / "killed"
+    while done < kills:
+        command = [*_command(artifact, text_file, output), *shards]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        time.sleep(chance.uniform(0.1 * took, took))
+        os.kill(process.pid, signal.SIGKILL)
+        if process.wait() == 0:  # it was done before: from the start
+            subprocess.run(["rm", "-r", str(output)], check=True)
+            continue
+        done += 1
+    subprocess.run(command, check=True, capture_output=True)
+    names = sorted(file.name for file in (folder / "whole").glob("part-*"))
+    same = names == sorted(file.name for file in output.glob("part-*")) and all(
+        (output / name).read_bytes() == (folder / "whole" / name).read_bytes() for name in names
+    )
+    return {"kills": done, "texts": len(text_file.read_text("utf-8").splitlines()), "same_bits": same}
+
+
+def _command(artifact: Path, text_file: Path, output: Path) -> list[str]:
+    command = [sys.executable, "-m", "ringkas", "embed", str(artifact), "--input", str(text_file)]
+    return [*command, "--output", f"{output}/"]
+
+
+def _peak_kib() -> int:
+    """The largest of the children so far; runs go from few texts to many, so it is the last one's."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()

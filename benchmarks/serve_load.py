@@ -1,0 +1,153 @@
+"""The server under load: one client, then many at once, beside the facade's own rate on the same texts.
+
+    python benchmarks/serve_load.py dist/onnx-int8 --clients 64 --seconds 20 --json FILE
+
+Server and clients share the machine: the share of its processor time that the clients took is told, and the
+rate is also given as it would be without them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ringkas import texts as text_sets
+from ringkas.runtimes.measure.http_client import Connections, Server, body_of, first_model, vectors_in
+from ringkas.runtimes.measure.machine import cpu_seconds, describe_machine
+from ringkas.runtimes.parity.verify import tool_versions
+
+FACADE = """
+import json, sys, time
+import numpy as np
+import ringkas
+texts = json.loads(sys.stdin.read())
+with ringkas.load(sys.argv[1]) as encoder:
+    tokens = sum(map(len, encoder.tokenizer.encode(texts)))
+    encoder.encode(texts)
+    rounds, until = [], time.perf_counter() + float(sys.argv[2])
+    while time.perf_counter() < until:
+        started = time.perf_counter()
+        encoder.encode(texts * 8)
+        rounds.append(8 * len(texts) / (time.perf_counter() - started))
+    singles = []
+    for n in range(600):
+        started = time.perf_counter()
+        encoder.encode(texts[n % len(texts)])
+        singles.append(time.perf_counter() - started)
+    p50 = 1e3 * float(np.median(singles[100:]))
+found = {"texts_per_s": float(np.median(rounds)), "p50_ms": p50, "tokens_per_text": tokens / len(texts)}
+print(json.dumps(found))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--url", help="another server that runs already, instead of ringkas serve")
+    parser.add_argument("--words", type=int, default=22, help="of a text: about 30 tokens")
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args()
+    texts = list(thirty_tokens(options.words))
+    command = [sys.executable, "-c", FACADE, str(options.artifact), str(options.seconds / 2)]
+    facade = json.loads(
+        subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=True).stdout
+    )
+    found: dict[str, Any] = {
+        "artifact": options.artifact.name,
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": msgspec.to_builtins(describe_machine()),
+        "tools": tool_versions(),
+        "facade": facade,
+    }
+    if options.url:
+        found |= asyncio.run(drive(options.url, None, texts, options))
+    else:
+        command = [sys.executable, "-m", "ringkas", "serve", str(options.artifact), "--port", "0"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            url = next(match[1] for line in process.stderr if (match := re.search(r"on (http://\S+)", line)))
+            found |= asyncio.run(drive(url, process.pid, texts, options))
+            process.terminate()
+    many, cores = found["many"], os.cpu_count() or 1
+    share = many["clients_cpu_s"] / (cores * many["seconds"])
+    many["without_clients_texts_per_s"] = many["texts_per_s"] / (1 - share)
+    many["of_facade"] = many["without_clients_texts_per_s"] / facade["texts_per_s"]
+    found["overhead_p50_ms"] = found["one"]["p50_ms"] - facade["p50_ms"]
+    options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({name: found[name] for name in ("facade", "one", "many", "overhead_p50_ms")}, indent=1))
+
+
+def thirty_tokens(words: int) -> list[str]:
+    """Runs of so many words of the built-in English texts."""
+    every = " ".join([*text_sets.probe(["en"])["en"], *text_sets.calibration(["en"])["en"]]).split()
+    return [" ".join(every[start : start + words]) for start in range(0, len(every) - words, words)]
+
+
+async def drive(url: str, pid: int | None, texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """One client, then many; and whether batched answers are those of single requests."""
+    connections = Connections(Server(url))
+    model = await first_model(connections)
+    ready = [connections.server.request("embeddings", body_of(text, model)) for text in texts]
+    one = await closed_loop(connections, ready, 1, options.seconds / 4)
+    spent = None if pid is None else cpu_seconds(pid)
+    many = await closed_loop(connections, ready, options.clients, options.seconds)
+    if pid is not None and spent is not None:
+        many["server_cpu_s"] = (cpu_seconds(pid) or 0.0) - spent
+    alone = [vectors_in(*await connections.send(request))[0] for request in ready[:32]]
+    together = await asyncio.gather(*(connections.send(request) for request in ready[:32]))
+    worst = max(
+        float(np.abs(np.subtract(left, vectors_in(*right)[0])).max())
+        for left, right in zip(alone, together, strict=True)
+    )
+    await connections.close()
+    return {"one": one, "many": many, "largest_difference_of_batched_answers": worst}
+
+
+async def closed_loop(
+    connections: Connections, ready: list[bytes], clients: int, seconds: float
+) -> dict[str, Any]:
+    """Each client sends its next text when it has its answer."""
+    latencies: list[float] = []
+    failed = 0
+    started, spent = time.perf_counter(), time.process_time()
+
+    async def client(number: int) -> None:
+        nonlocal failed
+        while (begun := time.perf_counter()) < started + seconds:
+            status, _ = await connections.send(ready[number % len(ready)])
+            number += clients
+            if status == 200:
+                latencies.append(time.perf_counter() - begun)
+            else:
+                failed += 1
+
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    took = time.perf_counter() - started
+    p50, p99 = np.percentile(latencies, (50, 99)) * 1e3
+    return {
+        "clients": clients, "seconds": took, "texts_per_s": len(latencies) / took, "p50_ms": float(p50),
+        "p99_ms": float(p99), "failed": failed, "clients_cpu_s": time.process_time() - spent,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

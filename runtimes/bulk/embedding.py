@@ -110,9 +110,8 @@ def layout_of(artifact: Artifact, source: Source, job: Job, kind: Kind) -> Layou
     dimension = job.dimensions or artifact.manifest.encoding.dimension
     layout = Layout(kind, dimension, job.precision, None, metadata)
     layout.check()
-    if source.resumable:
-        layout = replace(layout, schema=source.schema())
-        layout.check()
+    layout = replace(layout, schema=source.schema())
+    layout.check()
     return layout
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -60,11 +61,13 @@ class Source:
 
     @property
     def resumable(self) -> bool:
-        """Whether it can be read again."""
-        return bool(self.files)
+        """Whether it can be read again: not so standard input and pipes."""
+        return bool(self.files) and all(file.is_file() for file in self.files)
 
     def identity(self) -> list[dict[str, Any]]:
         """Names, sizes and checksums: what a resumed run compares."""
+        if not self.resumable:
+            return []
         return [
             {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256(file)} for file in self.files
         ]
@@ -79,14 +82,17 @@ class Source:
         return self.format or format_by_ending(file)
 
     def schema(self) -> pa.Schema | None:
-        """The types of the columns to carry along, as the first rows have them; None where there are none.
+        """The types of the columns to carry along; None where there are none.
+
+        They are those of the first rows, and strings where these cannot be looked at beforehand.
 
         Raises:
             TextError: a column is missing, or plain lines are to carry one.
         """
         if not self.columns.carried:
             return None
-        first = next(iter(self._blocks(0, None)), None)
+        require("bulk", "pyarrow")
+        first = next(self._blocks(0, None), None) if self.resumable else None
         if first is None or first.carried is None:
             import pyarrow as pa
 
@@ -99,7 +105,7 @@ class Source:
         Raises:
             TextError: a file cannot be read, or has not the columns.
         """
-        return self._blocks(first_row, self.schema() if self.resumable else None)
+        return self._blocks(first_row, self.schema())
 
     def _blocks(self, first_row: int, schema: pa.Schema | None) -> Iterator[Block]:
         row, done = 0, 0
@@ -164,11 +170,6 @@ def format_by_ending(file: Path) -> Format:
     """Plain lines unless the ending, before `.gz` or `.zst`, says otherwise."""
     name = file.with_suffix("") if file.suffix in _COMPRESSED else file
     return _ENDINGS.get(name.suffix, "lines")
-
-
-def needs_pyarrow(source: Source) -> bool:
-    """Whether reading it takes the extra [bulk]."""
-    return bool(source.columns.carried) or any(source.format_of(file) == "parquet" for file in source.files)
 
 
 # Parquet
@@ -314,7 +315,7 @@ def _json_rows(opened: OpenedSource, source: Source) -> Iterator[Row]:
 
 def _csv_rows(opened: OpenedSource, source: Source, delimiter: str = ",") -> Iterator[Row]:
     columns = source.columns
-    csv.field_size_limit(source.max_bytes + 1)
+    csv.field_size_limit(2**31 - 1)  # what is too long is a bad row, found where all others are
     reader = csv.reader(
         TextIOWrapper(opened.stream, opened.encoding, newline=""), delimiter=delimiter, strict=True
     )
@@ -331,8 +332,10 @@ def _csv_rows(opened: OpenedSource, source: Source, delimiter: str = ",") -> Ite
         except StopIteration:
             return
         except csv.Error as error:
-            yield Bad(f"line {reader.line_num} is not CSV ({error})"), nothing
-            continue
+            # Where a quote is open, nobody knows where the next row begins.
+            raise TextError(
+                f"line {reader.line_num} of {opened.name} is not CSV", why=str(error), fix="Mend it"
+            ) from None
         if len(fields) != len(header):
             yield Bad(f"it has {len(fields)} fields, not {len(header)}"), nothing
             continue
@@ -362,7 +365,10 @@ def _table(carried: Any, columns: Columns, schema: pa.Schema | None, name: str) 
             arrays = [pa.array(values) for values in by_column]
             arrays = [one.cast(pa.string()) if pa.types.is_null(one.type) else one for one in arrays]
             return pa.table(arrays, names=list(columns.carried))
-        arrays = [pa.array(values, type=field.type) for values, field in zip(by_column, schema, strict=True)]
+        arrays = [
+            pa.array(map(_as_string, values) if pa.types.is_string(field.type) else values, type=field.type)
+            for values, field in zip(by_column, schema, strict=True)
+        ]
         return pa.table(arrays, schema=schema)
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise RingkasError(
@@ -370,3 +376,7 @@ def _table(carried: Any, columns: Columns, schema: pa.Schema | None, name: str) 
             why=str(error).splitlines()[0],
             fix="Carry columns of one type, or convert the file to Parquet",
         ) from None
+
+
+def _as_string(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

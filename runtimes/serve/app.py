@@ -40,27 +40,28 @@ class Embeddings:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held, self_model = _Held(), ""
+        held, name = _Held(), ""
         try:
             check_key(scope, self._key)
-            body = await asyncio.wait_for(self._body(scope, receive, held), self._limits.body_seconds)
+            async with asyncio.timeout(self._limits.body_seconds):
+                body = await self._body(receive, held)
             started = time.perf_counter()
             request, inputs = parse(body)
             model, suffix = self._model(request)
-            self_model = model.name
+            name = model.name
             data = await self._answer(request, inputs, model, suffix, started)
             await _send(send, 200, data)
-            self._metrics.request(self_model, 200)
+            self._metrics.request(name, 200)
         except Refusal as error:
-            await self._refuse(send, error, self_model)
+            await self._refuse(send, error, name)
         except TimeoutError:
-            await self._refuse(send, Refusal(408, "The body came too slowly", code="timeout"), self_model)
+            await self._refuse(send, Refusal(408, "The body came too slowly", code="timeout"), name)
         except _Gone:
-            self._metrics.request(self_model, 499)
+            self._metrics.request(name, 499)
         finally:
             self._held -= held.size
 
-    async def _body(self, scope: Scope, receive: Receive, held: _Held) -> bytearray:
+    async def _body(self, receive: Receive, held: _Held) -> bytearray:
         body = bytearray()
         while True:
             message = await receive()

@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +103,22 @@ def test_bad_rows_of_csv(tmp_path: Path) -> None:
     texts, ids = read(Source((file,), columns=COLUMNS))
     assert [text if isinstance(text, str) else "bad" for text in texts] == ["a", "bad", "c\nd", "bad", "f"]
     assert ids == ["1", None, "2", None, "5"]
+    file.write_text('text,id\na,1\n"b"c,2\nd,3\n')
+    with pytest.raises(TextError, match=r"line 3 of .*a\.csv is not CSV"):
+        read(Source((file,), columns=COLUMNS))
+
+
+def test_pipes_are_read_once_and_carry_strings(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    source = Source(find_files([str(pipe)]), "jsonl", COLUMNS)
+    assert not source.resumable
+    assert source.identity() == []
+    lines = '{"text": "a", "id": 5}\n{"text": "b", "id": "x"}\n{"text": "c"}\n'
+    thread = threading.Thread(target=pipe.write_text, args=(lines,))
+    thread.start()
+    assert read(source) == (["a", "b", "c"], ["5", "x", None])
+    thread.join()
 
 
 def test_parquet_that_is_not_utf8_is_one_bad_row(tmp_path: Path) -> None:
@@ -126,7 +144,7 @@ def test_plain_lines_carry_no_columns(tmp_path: Path) -> None:
 
 
 def test_columns_that_change_their_type_are_named(tmp_path: Path) -> None:
-    lines = [{"text": "a", "id": 1}] * 2000 + [{"text": "a", "id": "x"}]
+    lines = [{"text": "a", "id": 1}] * 2000 + [{"text": "a", "id": "not a number"}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(RingkasError, match="change their type"):
         read(Source((tmp_path / "a.jsonl",), columns=COLUMNS))

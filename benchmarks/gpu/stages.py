@@ -246,13 +246,10 @@ def tensorrt(engine: str) -> Callable[[Setting], Result]:
     """Plans built here from deferred artifacts, run and verified: fp16, bf16, int8, fp8."""
 
     def stage(setting: Setting) -> Result:
-        from ringkas.errors import RingkasError
-        from ringkas.runtimes.engines.tensorrt_library import find_library
+        from ringkas.runtimes.engines.tensorrt_library import LIBRARIES, find_library
 
-        try:
-            find_library(engine)
-        except RingkasError as error:
-            raise Absent(str(error)) from None
+        if find_library(engine, building=True) is None:
+            raise Absent(f"{LIBRARIES[engine].name}'s builder is not installed")
         found: Result = {}
         for precision in _PRECISIONS[:1] if setting.rehearsal else _PRECISIONS:
             try:

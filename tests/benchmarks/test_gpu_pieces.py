@@ -59,7 +59,7 @@ def test_everything_comes_out_as_it_was(pieces: Any, sources: list[Path], tmp_pa
 
 
 def test_packing_again_leaves_nothing_of_the_old(pieces: Any, sources: list[Path], tmp_path: Path) -> None:
-    pieces.pack(sources, tmp_path / "loads", 1000)
+    pieces.pack(sources, tmp_path / "loads", 100_000)
     loads = pieces.pack(sources[1:2], tmp_path / "loads", MANY)
     assert sorted((tmp_path / "loads").iterdir()) == loads
 

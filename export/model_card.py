@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from ringkas.artifact import Manifest
-from ringkas.checkpoint import DEMO
+from ringkas.builtin import published_name
 from ringkas.export.to_onnx.graph import MODEL_FILE
 from ringkas.export.vocabulary.certificate import to_markdown
-
-_HUB_NAMES = {DEMO: "sentence-transformers/all-MiniLM-L6-v2"}
 
 _LLAMA_POOLING = {"lasttoken": "last"}
 
@@ -67,7 +65,7 @@ _TRANSFORMERS_JS_NAME = "transformers.js, which finds the graph by its `dtype`"
 def model_card(manifest: Manifest) -> str:
     """Markdown with the front matter that model hubs read."""
     spec = manifest.encoding
-    base = _HUB_NAMES.get(manifest.source.model, manifest.source.model)
+    base = published_name(manifest.source.model)
     prompt = spec.prompts.get(spec.query_prompt() or "", "")
     normalized = ", normalised" if spec.normalize else ""
     usage = _WITHOUT_RINGKAS[manifest.engine].format(
@@ -85,7 +83,7 @@ def model_card(manifest: Manifest) -> str:
 
 Made by ringkas (`pip install ringkas`) from `{base}`{revision}. How near its vectors are to the original's
 is measured in `parity.json`; `ringkas verify .` measures it again on your machine, without PyTorch.
-
+{_note(manifest.source.note)}
 | | |
 |---|---|
 | vectors | {spec.dimension} dimensions, {"+".join(spec.pooling.modes)} pooling{normalized} |
@@ -117,6 +115,10 @@ def _front_matter(manifest: Manifest, base: str) -> str:
         lines += ["language:", *(f"- {language}" for language in manifest.languages)]
     lines += ["tags:", "- ringkas", f"- {manifest.target}", "---"]
     return "\n".join(lines)
+
+
+def _note(note: str) -> str:
+    return f"\n**{note}**\n" if note else ""
 
 
 def _execution(manifest: Manifest) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringkas.checkpoint import DEMO, Checkpoint
+from ringkas.builtin import published_name
+from ringkas.checkpoint import Checkpoint
 from ringkas.export.to_gguf.architecture import Architecture
 from ringkas.export.to_gguf.tokenizer import Vocabulary
 from ringkas.quantize.for_gguf.schemes import GgufScheme
 from ringkas.runtimes.engines.llama_check import POOLING_NUMBERS
 from ringkas.version import __version__
 
-_DEMO_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
 _HUB = "https://huggingface.co/"
 
 
@@ -41,13 +41,15 @@ def _general(writer: Any, checkpoint: Checkpoint, scheme: GgufScheme) -> None:
     writer.add_type("model")
     writer.add_name(checkpoint.name)
     writer.add_file_type(scheme.file_type)
+    if checkpoint.note:
+        writer.add_description(checkpoint.note)
     writer.add_quantization_version(2)
     if checkpoint.licence:
         writer.add_license(checkpoint.licence)
     if checkpoint.languages:
         writer.add_languages(list(checkpoint.languages))
     writer.add_tags(["sentence-similarity", "feature-extraction", "ringkas"])
-    source = _DEMO_SOURCE if checkpoint.source == DEMO else checkpoint.origin
+    source = published_name(checkpoint.origin)
     if _is_hub_id(source):
         writer.add_base_model_count(1)
         writer.add_base_model_name(0, source.rsplit("/", 1)[-1])

@@ -27,11 +27,13 @@ PARITY_FILE = "parity.json"
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the weights came from. `revision` is the hub's commit, or None for a local folder."""
+    """Where the weights came from. `revision` is the hub's commit, or None for a local folder; `note` is what
+    a reader must know of them."""
 
     model: str
     revision: str | None = None
     licence: str | None = None
+    note: str = ""
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

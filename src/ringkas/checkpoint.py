@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 
 from ringkas import settings
+from ringkas.builtin import BUILT_IN, NOTES, WEIGHTS_KEY
 from ringkas.errors import CheckpointError
 from ringkas.families import FAMILIES, Family, family_of
 from ringkas.json_files import convert, read_json
-from ringkas.locate import DEMO, Place, locate
+from ringkas.locate import Place, locate
 from ringkas.modules import (
     MODULES_FILE,
     WEIGHTS,
@@ -40,7 +41,7 @@ from ringkas.tokenizer_config import (
 from ringkas.tokens import TOKENIZER_FILE, require_tokenizer
 from ringkas.vocabulary import VOCABULARY_FILE
 
-__all__ = ["DEMO", "SHARDED_WEIGHTS", "WEIGHTS", "Checkpoint", "Dense", "open_checkpoint"]
+__all__ = ["SHARDED_WEIGHTS", "WEIGHTS", "Checkpoint", "Dense", "open_checkpoint"]
 
 SHARDED_WEIGHTS = "model.safetensors.index.json"
 _UNLIMITED = 1_000_000  # transformers writes 1e30 where a tokenizer knows no limit
@@ -60,8 +61,9 @@ class Checkpoint:
     """A model on disk that passed every check that needs no weights.
 
     `path` is where the encoder is, `root` where its modules and its card are: another folder in layouts of
-    old. `source` is what was asked for, `origin` what an artifact says it was made from: the hub id, `demo`,
-    or a folder's bare name. `vocabulary` is the certificate of a pruned vocabulary. `calibration_texts` are a
+    old. `source` is what was asked for, `origin` what an artifact says it was made from: the hub id, the name
+    of a built-in checkpoint, or a folder's bare name. `note` is what a reader must know of its weights.
+    `vocabulary` is the certificate of a pruned vocabulary. `calibration_texts` are a
     user's own by language, which stand before the built-in ones. `remarks` are to be said to whoever converts
     it. `as_embedder` says that the encoder of another kind of model is meant.
     """
@@ -76,6 +78,7 @@ class Checkpoint:
     dense: tuple[Dense, ...] = ()
     languages: tuple[str, ...] = ()
     licence: str | None = None
+    note: str = ""
     vocabulary: dict[str, Any] | None = None
     calibration_texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     subfolder: str = ""
@@ -85,7 +88,8 @@ class Checkpoint:
     @property
     def name(self) -> str:
         """A short name for files and model cards."""
-        return "all-MiniLM-L6-v2" if self.source == DEMO else self.origin.rsplit("/", 1)[-1]
+        built_in = BUILT_IN.get(self.source)
+        return built_in.title if built_in else self.origin.rsplit("/", 1)[-1]
 
     @property
     def root(self) -> Path:
@@ -148,7 +152,8 @@ class _Certificate(msgspec.Struct):
 def open_checkpoint(
     model: str | Path, revision: str | None = None, *, as_embedder: bool = False
 ) -> Checkpoint:
-    """Reads the checkpoint `model`: a folder, a hub id, or `demo` (real all-MiniLM-L6-v2 weights).
+    """Reads the checkpoint `model`: a folder, a hub id, or a built-in one: `demo` (all-MiniLM-L6-v2)
+    or `demo-e5` (multilingual-e5-small, to within 4-bit rounding).
 
     Args:
         model: what to open.
@@ -199,6 +204,7 @@ def open_checkpoint(
         truncation_side=truncation_side(path, {"truncation": tokenizer.truncation}),
         similarity=own.similarity_fn_name or "cosine",
     )
+    card = _model_card_metadata(root)
     return Checkpoint(
         path=path,
         source=str(model),
@@ -209,7 +215,8 @@ def open_checkpoint(
         spec=spec,
         dense=dense,
         languages=_languages(root, vocabulary) or place.facts.languages,
-        licence=place.facts.licence or _model_card_metadata(root).get("license"),
+        licence=place.facts.licence or card.get("license"),
+        note=NOTES.get(card.get(WEIGHTS_KEY, ""), ""),
         vocabulary=vocabulary,
         subfolder=modules.transformer,
         remarks=(*remarks, *said, *more, *said_too),

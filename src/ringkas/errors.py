@@ -38,11 +38,11 @@ class WishError(RingkasError):
 class MissingExtra(RingkasError):
     """A package is needed that the installed extras do not bring."""
 
-    def __init__(self, package: str, extra: str) -> None:
+    def __init__(self, package: str, extra: str, *, fix: str = "") -> None:
         super().__init__(
             f"{package} is not installed",
             why=f"this needs the extra [{extra}]",
-            fix=f"Run: pip install 'ringkas[{extra}]'",
+            fix=fix or f"Run: pip install 'ringkas[{extra}]'",
         )
 
 

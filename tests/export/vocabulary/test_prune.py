@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from ringkas import texts as text_sets
-from ringkas.checkpoint import DEMO, Checkpoint, open_checkpoint
+from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, CheckpointError, TargetError
 from ringkas.export.vocabulary.prune import PruneOptions, make_plan, prune_checkpoint
 from ringkas.export.vocabulary.rewrite import copy_other_files
@@ -48,12 +48,12 @@ def equal_on_covered(full: Checkpoint, pruned: Checkpoint, texts: list[str]) -> 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     place = tmp_path_factory.mktemp("demo") / "demo-en"
-    return prune_checkpoint(open_checkpoint(DEMO), PruneOptions(("en",), max_tokens=20_000), place)
+    return prune_checkpoint(open_checkpoint("demo"), PruneOptions(("en",), max_tokens=20_000), place)
 
 
 def test_the_demo_is_smaller_and_the_same(demo: Checkpoint) -> None:
     texts = list(text_sets.probe(["en"])["en"])
-    assert equal_on_covered(open_checkpoint(DEMO), demo, texts) >= 20
+    assert equal_on_covered(open_checkpoint("demo"), demo, texts) >= 20
     assert demo.config["vocab_size"] == 20_000
     vocabulary = json.loads((demo.path / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     assert (demo.path / "vocab.txt").read_text(encoding="utf-8").splitlines() == list(vocabulary)
@@ -63,7 +63,7 @@ def test_the_demo_loads_in_sentence_transformers(demo: Checkpoint) -> None:
     from sentence_transformers import SentenceTransformer
 
     texts = ["The weather is lovely today.", "He drove to the stadium."]
-    full = SentenceTransformer(str(open_checkpoint(DEMO).path), device="cpu").encode(texts)
+    full = SentenceTransformer(str(open_checkpoint("demo").path), device="cpu").encode(texts)
     pruned = SentenceTransformer(str(demo.path), device="cpu").encode(texts)
     assert np.array_equal(full, pruned)
 

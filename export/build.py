@@ -13,7 +13,7 @@ from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, MissingExtra, TargetError, require
 from ringkas.export import to_pytorch as pytorch_folder
 from ringkas.export.layout import write_layout
-from ringkas.export.model_card import model_card
+from ringkas.export.model_card import model_card, state_search
 from ringkas.export.to_gguf import write_gguf
 from ringkas.export.to_onnx import graph as onnx_graph
 from ringkas.export.to_onnx.quantized import write_quantized
@@ -331,5 +331,6 @@ def judge(artifact: Artifact, probe: Probe, progress: Progress) -> ParityReport:
     """Runs the artifact on the probe set and leaves the report beside it."""
     with progress.stage(f"verifying {artifact.manifest.target}"), load(artifact) as encoder:
         report = compare(artifact, encoder, probe)
+    state_search(artifact, report)
     write_json(artifact.path / PARITY_FILE, report)
     return report

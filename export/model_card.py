@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from ringkas.artifact import Manifest
+import msgspec
+
+from ringkas.artifact import Artifact, Manifest, seal
 from ringkas.builtin import published_name
 from ringkas.export.to_onnx.graph import MODEL_FILE
 from ringkas.export.vocabulary.certificate import to_markdown
+from ringkas.runtimes.parity.judge import ParityReport
 
+# These lose nothing that a search could show.
+_WIDE = ("fp32", "fp16", "bf16")
 _LLAMA_POOLING = {"lasttoken": "last"}
 
 _TENSORRT = """`model.plan`, once it is built, is for LIBRARY; `triton/` is a model repository for Triton:
@@ -102,7 +107,7 @@ vectors = encoder.encode_query(["how to fix a bicycle tyre"])
 Without ringkas:
 
 {usage}
-{_prompts(spec.prompts)}{_vocabulary(manifest)}"""
+{_prompts(spec.prompts)}{_vocabulary(manifest)}{_search(manifest)}"""
 
 
 def _front_matter(manifest: Manifest, base: str) -> str:
@@ -127,6 +132,37 @@ def _execution(manifest: Manifest) -> str:
 
 def _vocabulary(manifest: Manifest) -> str:
     return "\n" + to_markdown(manifest.vocabulary) if manifest.vocabulary else ""
+
+
+def state_search(artifact: Artifact, report: ParityReport) -> Artifact:
+    """The artifact with what it is worth at search in its manifest and its model card."""
+    if not report.search:
+        return artifact
+    manifest = msgspec.structs.replace(artifact.manifest, search=list(msgspec.to_builtins(report.search)))
+    (artifact.path / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    return seal(artifact.path, manifest)
+
+
+def _search(manifest: Manifest) -> str:
+    """A table for an artifact that may have lost something: a vocabulary that was cut, or fewer bits."""
+    if not manifest.search or (manifest.vocabulary is None and manifest.precision in _WIDE):
+        return ""
+    first = manifest.search[0]
+    lines = [
+        "\n## What it costs at search\n",
+        f"nDCG@10 on ringkas's own {first['questions']} questions and {first['passages']} passages",
+        "a language, beside the original's.",
+        "So few questions resolve little: the interval is that of the difference, at 95%.\n",
+        "| language | nDCG@10 | original | difference | top 10 kept |",
+        "|---|---:|---:|---|---:|",
+    ]
+    for row in manifest.search:
+        before, after = row["reference_ndcg_at_10"], row["ndcg_at_10"]
+        lines.append(
+            f"| {row['language']} | {after:.3f} | {before:.3f} | {after - before:+.3f} "
+            f"({row['low']:+.3f} to {row['high']:+.3f}) | {row['top10_overlap']:.1%} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _prompts(prompts: dict[str, str]) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from ringkas.artifact import PARITY_FILE, Artifact, Manifest, seal
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import ArtifactError, MissingExtra
-from ringkas.export.model_card import model_card
+from ringkas.export.model_card import model_card, state_search
 from ringkas.export.to_onnx.graph import MODEL_FILE
 from ringkas.export.to_tensorrt.plan import PlanJob, PlanOptions, build_plan, check_gpu
 from ringkas.export.to_tensorrt.triton import write_onnx_repository, write_plan_repository
@@ -44,6 +44,7 @@ def finish_build(
     with progress.stage(f"verifying {artifact.manifest.target} ({oracle.engine})"), oracle.encoder as encoder:
         judged = compare(artifact, encoder, probe)
     report = msgspec.structs.replace(judged, engine=oracle.engine)
+    artifact = state_search(artifact, report)
     write_json(artifact.path / PARITY_FILE, report)
     if options.defer or not report.passed:
         return report
@@ -78,6 +79,7 @@ def add_plan(artifact: Artifact, options: PlanOptions, progress: Progress) -> Pa
     sealed = _seal(folder, msgspec.structs.replace(built, execution=EXECUTED.format(gpu=gpu.name)))
     with progress.stage(f"verifying {manifest.target} on {gpu.name}"), load(sealed) as encoder:
         report = compare(sealed, encoder, load_probe(folder))
+    state_search(sealed, report)
     write_json(folder / PARITY_FILE, report)
     return report
 

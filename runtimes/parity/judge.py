@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ringkas.errors import ArtifactError
 from ringkas.runtimes.engine import Vectors
 from ringkas.runtimes.parity.floors import Floor
+from ringkas.runtimes.parity.search import SearchParity
 
 NEIGHBOURS = 10
 # Ranks are compared among at most this many texts, evenly spaced: the work grows with the square.
@@ -54,7 +55,10 @@ class GroupParity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What `ringkas verify` found. `skipped` texts have tokens that a pruned vocabulary does not hold."""
+    """What `ringkas verify` found. `skipped` texts have tokens that a pruned vocabulary does not hold.
+
+    `search` is what the artifact is worth at search, by language; empty where it was built without questions.
+    """
 
     passed: bool
     failures: tuple[str, ...]
@@ -70,6 +74,7 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
     spearman: float
     ranked_texts: int
     groups: tuple[GroupParity, ...]
+    search: tuple[SearchParity, ...] = ()
     tools: dict[str, str] = {}
 
 

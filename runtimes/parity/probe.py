@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -20,6 +20,7 @@ from ringkas.artifact import Witness
 from ringkas.errors import ArtifactError
 from ringkas.runtimes.encoder import Encoder
 from ringkas.runtimes.engine import Vectors
+from ringkas.runtimes.parity.search import SearchProbe, load_search_probe, save_search_probe
 
 PROBE_FILE = "parity/probe.npz"
 
@@ -29,6 +30,7 @@ class Probe:
     """Parallel sequences, one entry a text; `vectors` has shape (n, dimension).
 
     `witness` agreed with the reference when the probe was made; it is not stored with the texts.
+    `search` holds the questions and passages, by language; an older artifact has none.
     """
 
     groups: tuple[str, ...]
@@ -37,19 +39,19 @@ class Probe:
     vectors: Vectors
     reference: str
     witness: Witness | None = None
+    search: SearchProbe | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def select(self, rows: Sequence[int]) -> Probe:
         """The probe of those rows alone."""
-        return Probe(
-            tuple(self.groups[row] for row in rows),
-            tuple(self.texts[row] for row in rows),
-            tuple(self.token_ids[row] for row in rows),
-            self.vectors[list(rows)],
-            self.reference,
-            self.witness,
+        return replace(
+            self,
+            groups=tuple(self.groups[row] for row in rows),
+            texts=tuple(self.texts[row] for row in rows),
+            token_ids=tuple(self.token_ids[row] for row in rows),
+            vectors=self.vectors[list(rows)],
         )
 
 
@@ -77,6 +79,8 @@ def save_probe(probe: Probe, folder: Path) -> None:
         lengths=np.array([len(row) for row in probe.token_ids], dtype=np.int32),
         vectors=probe.vectors.astype(np.float16),
     )
+    if probe.search:
+        save_search_probe(probe.search, folder)
 
 
 def load_probe(folder: Path) -> Probe:
@@ -103,4 +107,5 @@ def load_probe(folder: Path) -> Probe:
         tuple(tuple(map(int, row)) for row in rows),
         vectors,
         header["reference"],
+        search=load_search_probe(folder),
     )

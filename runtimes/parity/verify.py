@@ -22,6 +22,7 @@ from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
 from ringkas.runtimes.parity.floors import floor_of
 from ringkas.runtimes.parity.judge import ParityReport, Sample, Subject, cosine, judge
 from ringkas.runtimes.parity.probe import Probe, load_probe, make_probe
+from ringkas.runtimes.parity.search import compare_search, make_search_probe, search_failures
 from ringkas.runtimes.parity.witness import NOBODY, claim, hear, remarks_on, say
 from ringkas.text_files import read_texts
 from ringkas.version import __version__
@@ -126,10 +127,12 @@ def reference_probe(
     ):
         probe = make_probe(encoder, {**texts, **(own or {})}, checkpoint.origin)
         claimed = claim(checkpoint, encoder, texts) if witness else None
+        search = make_search_probe(encoder, languages)
         remarks = remarks_on(checkpoint, encoder)
     heard = NOBODY if claimed is None else hear(checkpoint, claimed, progress)
     heard = say(msgspec.structs.replace(heard, notes=(*remarks, *heard.notes)), progress)
-    return replace(probe, token_ids=full_ids(checkpoint, probe.token_ids), witness=heard)
+    token_ids = full_ids(checkpoint, probe.token_ids)
+    return replace(probe, token_ids=token_ids, witness=heard, search=search)
 
 
 def full_ids(checkpoint: Checkpoint, token_ids: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
@@ -168,7 +171,12 @@ def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:
     manifest = artifact.manifest
     floor = floor_of(manifest.precision, manifest.promised_cosine_min)
     subject = Subject(manifest.target, manifest.engine, probe.reference, floor, tool_versions())
-    return judge(subject, samples, probe.vectors, encoder.encode_ids(token_ids), skipped)
+    report = judge(subject, samples, probe.vectors, encoder.encode_ids(token_ids), skipped)
+    if not probe.search:
+        return report
+    search = compare_search(encoder, probe.search)
+    failures = report.failures + search_failures(search)
+    return msgspec.structs.replace(report, search=search, failures=failures, passed=not failures)
 
 
 def tool_versions() -> dict[str, str]:

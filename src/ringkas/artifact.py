@@ -67,7 +67,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     opens, relative to the folder; `scheme` records how the weights are stored. `promised_cosine_min` was
     asked for when it was built, and judges it beside the floor of its precision. `execution` says, where an
     artifact is built on another machine than it runs on, what was done and what was not. `witness` is None
-    in artifacts of before there was one. `checksum` is the manifest's own: XXH3 of all its other fields as
+    in artifacts of before there was one. `search` is what it was worth at search when it was built, by
+    language (runtimes/parity/search.py). `checksum` is the manifest's own: XXH3 of all its other fields as
     JSON with sorted keys and no spaces.
     """
 
@@ -87,6 +88,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     promised_cosine_min: float | None = None
     execution: str = ""
     witness: Witness | None = None
+    search: list[dict[str, Any]] = []
     checksum: str = ""
 
 

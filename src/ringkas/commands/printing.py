@@ -70,6 +70,25 @@ def print_report(report: ParityReport) -> None:
     print("parity holds" if report.passed else "parity FALLS SHORT")
     for failure in report.failures:
         print(f"  {failure}")
+    print_search(report)
+
+
+def print_search(report: ParityReport) -> None:
+    """What the artifact is worth at search: one line a language."""
+    if not report.search:
+        return
+    first = report.search[0]
+    title = f"search: {first.questions} questions, {first.passages} passages a language"
+    table = _table("language", "nDCG@10", "reference", "difference (95%)", "top 10 kept", title=title)
+    for one in report.search:
+        table.add_row(
+            one.language,
+            f"{one.ndcg_at_10:.3f}",
+            f"{one.reference_ndcg_at_10:.3f}",
+            f"{one.ndcg_at_10 - one.reference_ndcg_at_10:+.3f} ({one.low:+.3f} to {one.high:+.3f})",
+            f"{one.top10_overlap:.3f}",
+        )
+    _print(table)
 
 
 def print_bench(result: BenchResult) -> None:

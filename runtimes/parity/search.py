@@ -1,0 +1,198 @@
+"""What an artifact costs at search, by language: nDCG@10 on the built-in questions, beside the reference's.
+
+The reference's vectors of every question and passage travel in the artifact, so that a device measures the
+same without PyTorch. Twenty questions a language resolve little: the figures inform, and only a loss beyond
+what chance explains fails. Texts that a pruned vocabulary does not cover count too, for they are searched.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import msgspec
+import numpy as np
+
+from ringkas.errors import ArtifactError
+from ringkas.questions import Question, passages, questions, relevant
+from ringkas.runtimes.encoder import Encoder
+from ringkas.runtimes.engine import Vectors
+from ringkas.runtimes.evaluate.metrics import Floats, mean_interval, score_ranking
+
+SEARCH_FILE = "parity/search.npz"
+
+# A language falls short when even the upper end of its difference's 95% interval is this far below zero.
+MOST_LOST = 0.05
+_NEIGHBOURS = 10
+_TIE = 1e-5  # similarities of the reference closer than this are a tie
+
+
+class SearchParity(msgspec.Struct, frozen=True, kw_only=True):
+    """One language. `low` and `high` bound the paired difference of the two means of nDCG@10 at 95%.
+
+    `top10_overlap`: the share of a question's ten nearest passages by the reference that stay so.
+    """
+
+    language: str
+    questions: int
+    passages: int
+    ndcg_at_10: float
+    reference_ndcg_at_10: float
+    low: float
+    high: float
+    top10_overlap: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The questions of one language and the reference's vectors: (questions, d) and (passages, d)."""
+
+    questions: tuple[Question, ...]
+    query_vectors: Vectors
+    passage_vectors: Vectors
+
+
+SearchProbe = Mapping[str, Asked]
+
+
+def make_search_probe(encoder: Encoder, languages: Iterable[str]) -> SearchProbe:
+    """Encodes the questions of `languages`, all when none are named, with the reference `encoder`.
+
+    Vectors are rounded to float16 at once, so that what is judged now is what will be stored.
+    """
+    return {
+        language: Asked(
+            asked, *(vectors.astype(np.float16).astype(np.float32) for vectors in _encode(encoder, asked))
+        )
+        for language, asked in questions(languages).items()
+    }
+
+
+def compare_search(encoder: Encoder, probe: SearchProbe) -> tuple[SearchParity, ...]:
+    """Searches with `encoder`, opened on an artifact, and with the stored vectors of its reference.
+
+    Raises:
+        ArtifactError: a vector is not finite or of another length: neither is a measurement.
+    """
+    return tuple(_compare(encoder, language, asked) for language, asked in probe.items())
+
+
+def search_failures(found: Sequence[SearchParity]) -> tuple[str, ...]:
+    """What is worse than chance explains, a line a language."""
+    return tuple(
+        f"{one.language}: nDCG@10 on {one.questions} questions is {one.ndcg_at_10:.3f}, the reference's "
+        f"{one.reference_ndcg_at_10:.3f}"
+        for one in found
+        if one.high < -MOST_LOST
+    )
+
+
+def save_search_probe(probe: SearchProbe, folder: Path) -> None:
+    """Writes the probe into an artifact folder; vectors are float16, some 50 kB a language of 384 wide."""
+    texts = {
+        language: [[one.query, *one.passages] for one in asked.questions] for language, asked in probe.items()
+    }
+    vectors: dict[str, Any] = {}
+    for language, asked in probe.items():
+        vectors[f"queries-{language}"] = asked.query_vectors.astype(np.float16)
+        vectors[f"passages-{language}"] = asked.passage_vectors.astype(np.float16)
+    file = folder / SEARCH_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    header = np.frombuffer(json.dumps(texts, ensure_ascii=False).encode("utf-8"), dtype=np.uint8)
+    np.savez_compressed(file, header=header, **vectors)
+
+
+def load_search_probe(folder: Path) -> SearchProbe | None:
+    """The probe of an artifact folder; None in one that was built before there was any.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    file = folder / SEARCH_FILE
+    if not file.is_file():
+        return None
+    try:
+        # Opened here, for NumPy leaves a damaged file open.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            texts = json.loads(arrays["header"].tobytes().decode("utf-8"))
+            return {
+                language: Asked(
+                    tuple(Question(query, tuple(answers)) for query, *answers in rows),
+                    arrays[f"queries-{language}"].astype(np.float32),
+                    arrays[f"passages-{language}"].astype(np.float32),
+                )
+                for language, rows in texts.items()
+            }
+    except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        raise ArtifactError(
+            f"{file} holds no reference vectors",
+            why=str(error),
+            fix="Verify against a model: --reference MODEL",
+        ) from None
+
+
+def _encode(encoder: Encoder, asked: Sequence[Question]) -> tuple[Vectors, Vectors]:
+    queries, documents = [one.query for one in asked], list(passages(asked))
+    if encoder.spec.pooling.include_prompt:
+        return encoder.encode_query(queries), encoder.encode_document(documents)
+    # Leaving a prompt out of the pooling takes vectors by token, which not every engine gives.
+    return encoder.encode(queries, prompt=""), encoder.encode(documents, prompt="")
+
+
+def _compare(encoder: Encoder, language: str, asked: Asked) -> SearchParity:
+    queries, documents = _encode(encoder, asked.questions)
+    for own, stored in ((queries, asked.query_vectors), (documents, asked.passage_vectors)):
+        if own.shape != stored.shape:
+            raise ArtifactError(
+                f"{len(stored)} texts gave vectors of shape {stored.shape} by the reference and {own.shape} "
+                "by the artifact",
+                why="the reference is of another model, or the artifact is damaged",
+            )
+        if not np.isfinite(own).all():
+            raise ArtifactError("a vector holds values that are not finite", why="the weights are damaged")
+    reference, candidate = (
+        _similarities(asked.query_vectors, asked.passage_vectors),
+        _similarities(queries, documents),
+    )
+    before, after = (_scores(one, asked.questions) for one in (reference, candidate))
+    low, high = mean_interval(after - before)
+    return SearchParity(
+        language=language,
+        questions=len(asked.questions),
+        passages=len(documents),
+        ndcg_at_10=float(after[:, 0].mean()),
+        reference_ndcg_at_10=float(before[:, 0].mean()),
+        low=low.ndcg_at_10,
+        high=high.ndcg_at_10,
+        top10_overlap=_overlap(reference, candidate),
+    )
+
+
+def _similarities(queries: Vectors, documents: Vectors) -> Floats:
+    """Cosines, (questions, passages)."""
+    x, y = (
+        one.astype(np.float64) / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12)
+        for one in (queries, documents)
+    )
+    return np.asarray(x @ y.T)
+
+
+def _scores(similar: Floats, asked: Sequence[Question]) -> Floats:
+    """Every question's scores, (questions, 3)."""
+    rows = []
+    for row, answers in zip(similar, relevant(asked), strict=True):
+        ranking = [str(place) for place in np.argsort(-row, kind="stable")]
+        rows.append(msgspec.structs.astuple(score_ranking(ranking, {str(place): 1 for place in answers})))
+    return np.array(rows)
+
+
+def _overlap(reference: Floats, candidate: Floats) -> float:
+    count = min(_NEIGHBOURS, reference.shape[1])
+    tenth = -np.sort(-reference, axis=1)[:, count - 1, None]
+    nearest = np.argsort(-candidate, axis=1, kind="stable")[:, :count]
+    return float((np.take_along_axis(reference, nearest, axis=1) >= tenth - _TIE).mean())

@@ -19,6 +19,7 @@ from ringkas.export.vocabulary.kinds import added_beyond, kind_of
 from ringkas.files import write_json
 from ringkas.modules import MODULES_FILE
 from ringkas.runtimes.parity.probe import PROBE_FILE
+from ringkas.runtimes.parity.search import SEARCH_FILE
 from ringkas.tokens import TOKENIZER_FILE
 
 # Old id to new id.
@@ -30,7 +31,7 @@ _LEFT_OUT_SUFFIXES = frozenset(
 )
 _LEFT_OUT_FOLDERS = frozenset({"onnx", "openvino"})
 # What an artifact says of its own weights and vocabulary: the checkpoint may be a pytorch-fp32 artifact.
-_ARTIFACT_FILES = frozenset({MANIFEST_FILE, PARITY_FILE, PROBE_FILE, COMPACT_FILE})
+_ARTIFACT_FILES = frozenset({MANIFEST_FILE, PARITY_FILE, PROBE_FILE, SEARCH_FILE, COMPACT_FILE})
 _SENTENCEPIECE_FILES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "sentencepiece.model")
 
 

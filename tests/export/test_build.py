@@ -21,8 +21,8 @@ from ringkas.runtimes.parity.floors import Floor
 
 COMMON = {
     "1_Pooling/config.json", "README.md", "config.json", "config_sentence_transformers.json", "modules.json",
-    "parity/probe.npz", "sentence_bert_config.json", "special_tokens_map.json", "tokenizer.json",
-    "tokenizer_config.json",
+    "parity/probe.npz", "parity/search.npz", "sentence_bert_config.json", "special_tokens_map.json",
+    "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
 
 

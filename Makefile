@@ -63,12 +63,11 @@ TRITON := tritonclient==2.73.0 protobuf
 		'*/vendor/llama.cpp/convert_hf_to_gguf.py' '*/vendor/llama.cpp/conversion/*' \
 		'*/vendor/llama.cpp/gguf-py/*'
 
+# The mission in one command: multilingual-e5-small for Korean and English. GGUF is built where llama.cpp's wheel is.
 demo: install
-	$(BIN)/ringkas build demo --target pytorch-fp32 --target onnx-fp32 --target onnx-fp16 --out dist --overwrite
-	$(BIN)/ringkas verify dist/onnx-fp32
-	echo "how do I reset my password?" | $(BIN)/ringkas embed dist/onnx-fp32 --output dist/vectors.npy
-	$(BIN)/ringkas bench dist/onnx-fp32 dist/onnx-fp16 --reference demo --rounds 3
-	@echo "The artifacts are in dist/, the vector of one question in dist/vectors.npy."
+	@! ls $(WHEELS)/llama_cpp_python-*.whl >/dev/null 2>&1 || \
+		$(PIP) --find-links $(WHEELS) --editable ".[export,onnx,gguf]"
+	$(BIN)/python benchmarks/mission_demo.py
 
 test: install-dev
 	$(BIN)/python -m pytest

@@ -226,7 +226,14 @@ def test_an_artifact_s_own_files_stay_behind(tmp_path: Path) -> None:
     full, out = tmp_path / "full", tmp_path / "out"
     (full / "parity").mkdir(parents=True)
     out.mkdir()
-    for name in ("ringkas.json", "parity.json", "parity/probe.npz", "compact.npz", "LICENSE"):
+    for name in (
+        "ringkas.json",
+        "parity.json",
+        "parity/probe.npz",
+        "parity/search.npz",
+        "compact.npz",
+        "LICENSE",
+    ):
         (full / name).write_text("of the full one", "utf-8")
     assert copy_other_files(full, out) == []
     assert [path.name for path in out.rglob("*")] == ["LICENSE"]

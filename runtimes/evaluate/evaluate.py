@@ -161,7 +161,7 @@ def read_material(beir: Path | None, split: str, pairs: Path | None) -> Material
 
 def retrieval_scores(encoder: TextEncoder, material: RetrievalSet, progress: Progress = QUIET) -> Floats:
     """nDCG@10, MRR@10 and recall@100 of every query, in the order of `material.queries`: (queries, 3)."""
-    queries = _checked(encoder.encode_query(list(material.queries.values())))
+    queries = _checked(encoder.encode_query(list(material.queries.values())), encoder.spec.similarity)
     rankings = search(
         queries,
         _document_blocks(encoder, material, progress),
@@ -178,7 +178,8 @@ def pair_score(encoder: TextEncoder, material: PairSet) -> float:
     """Spearman's correlation of the pairs' similarities, as the checkpoint compares, with their scores."""
     prompt = _pair_prompt(encoder.spec) or ""
     first, second = (
-        _checked(encoder.encode(list(texts), prompt=prompt)) for texts in (material.first, material.second)
+        _checked(encoder.encode(list(texts), prompt=prompt), encoder.spec.similarity)
+        for texts in (material.first, material.second)
     )
     return spearman(pairwise(first, second, encoder.spec.similarity), material.scores)
 
@@ -211,7 +212,7 @@ def _evaluated(encoder: TextEncoder, material: Material, name: str, progress: Pr
 def _document_blocks(encoder: TextEncoder, material: RetrievalSet, progress: Progress) -> Iterator[Vectors]:
     count, done = len(material.document_ids), 0
     for block in _chunks(material.documents()):
-        yield _checked(encoder.encode_document(block))
+        yield _checked(encoder.encode_document(block), encoder.spec.similarity)
         done += len(block)
         if count > _BLOCK:
             progress.say(f"{done} of {count} documents")
@@ -223,11 +224,19 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield block
 
 
-def _checked(vectors: Vectors) -> Vectors:
-    """The vectors, all of them numbers: what is none would be ranked anyhow."""
+def _checked(vectors: Vectors, similarity: str) -> Vectors:
+    """Vectors to be compared by `similarity`: for a cosine of length one, so that it is a dot product.
+
+    Raises:
+        ArtifactError: one is no number, and would be ranked anyhow.
+    """
     if not np.isfinite(vectors).all():
         raise ArtifactError("an engine gave a vector that is no number", fix="Run: ringkas verify")
-    return vectors
+    if similarity != "cosine":
+        return vectors
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
+    return unit
 
 
 def _retrieval_report(

@@ -11,17 +11,12 @@ from ringkas.runtimes.engine import Vectors
 
 # Queries that are compared with a block of documents at a time.
 _QUERY_BLOCK = 1024
-_LEAST_NORM = 1e-12
 
 Floats = npt.NDArray[np.float64]
 
 
 def _dot(queries: Floats, documents: Floats) -> Floats:
     return queries @ documents.T
-
-
-def _cosine(queries: Floats, documents: Floats) -> Floats:
-    return _dot(_unit(queries), _unit(documents))
 
 
 def _euclidean(queries: Floats, documents: Floats) -> Floats:
@@ -34,15 +29,10 @@ def _manhattan(queries: Floats, documents: Floats) -> Floats:
     return -np.stack([np.abs(documents - query).sum(axis=1) for query in queries])
 
 
-def _unit(vectors: Floats) -> Floats:
-    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _LEAST_NORM)
-    return unit
-
-
-# Each takes (n, dimension) and (m, dimension) to (n, m); the greater, the more similar. As in
-# sentence-transformers, by `similarity_fn_name`.
+# Each takes (n, dimension) and (m, dimension) to (n, m); the greater, the more similar. By
+# `similarity_fn_name`, as in sentence-transformers; the cosine is the dot product of unit vectors.
 SCORES: Mapping[str, Callable[[Floats, Floats], Floats]] = {
-    "cosine": _cosine,
+    "cosine": _dot,
     "dot": _dot,
     "euclidean": _euclidean,
     "manhattan": _manhattan,
@@ -50,7 +40,7 @@ SCORES: Mapping[str, Callable[[Floats, Floats], Floats]] = {
 
 
 def pairwise(first: Vectors, second: Vectors, similarity: str) -> Floats:
-    """The similarity of each row of `first` with the same row of `second`: shape (n,)."""
+    """The similarity of each row of `first` with the same row of `second`: shape (n,), as in `search`."""
     pairs = zip(first.astype(np.float64)[:, None], second.astype(np.float64)[:, None], strict=True)
     return np.array([SCORES[similarity](one, other)[0, 0] for one, other in pairs])
 
@@ -61,7 +51,7 @@ def search(
     document_ids: Sequence[str],
     depth: int,
     left_out: Sequence[str | None],
-    similarity: str = "dot",
+    similarity: str = "cosine",
 ) -> list[list[str]]:
     """The ids of the `depth` most similar documents, best first, for each query.
 
@@ -73,7 +63,7 @@ def search(
         queries: shape (n, dimension).
         blocks: the documents' vectors, in the order of `document_ids`.
         left_out: for each query the id of a document that it may not find, or None.
-        similarity: a key of `SCORES`.
+        similarity: a key of `SCORES`; for a cosine the vectors must have length one.
     """
     row_of = {key: row for row, key in enumerate(document_ids)}
     order = np.empty(len(document_ids), dtype=np.int64)

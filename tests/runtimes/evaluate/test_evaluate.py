@@ -18,15 +18,21 @@ from ringkas import load, texts
 from ringkas.cli import cli
 from ringkas.errors import ArtifactError, TextError
 from ringkas.runtimes.evaluate.data import PairSet, RetrievalSet, read_beir, read_pairs
-from ringkas.runtimes.evaluate.evaluate import Material, evaluate, pair_score, retrieval_scores
-from ringkas.runtimes.evaluate.exact_search import search
+from ringkas.runtimes.evaluate.evaluate import (
+    Material,
+    _checked,
+    evaluate,
+    pair_score,
+    retrieval_scores,
+)
+from ringkas.runtimes.evaluate.exact_search import SCORES, pairwise, search
 from ringkas.runtimes.evaluate.metrics import (
     RetrievalScores,
     mean_interval,
     mean_scores,
     score_ranking,
 )
-from ringkas.spec import EncodingSpec
+from ringkas.spec import SIMILARITIES, EncodingSpec
 
 SENTENCES = 120
 
@@ -209,6 +215,23 @@ def test_blocks_change_nothing(block: int) -> None:
         for one in scores
     ]
     assert found == [ranking[:100] for ranking in expected]
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_similarity_is_the_checkpoint_s_own(name: str) -> None:
+    """As sentence-transformers computes it under that name."""
+    util = pytest.importorskip("sentence_transformers.util")
+    random = np.random.default_rng(4)
+    lengths = np.geomspace(0.5, 2, 40, dtype=np.float32)[:, None]  # so that the four rank apart
+    first, second = (random.standard_normal((40, 8)).astype(np.float32) * lengths for _ in range(2))
+    function = util.SimilarityFunction
+    expected = np.asarray(function.to_similarity_fn(name)(first, second))
+    queries, documents = (_checked(one, name) for one in (first, second))
+    np.testing.assert_allclose(SCORES[name](queries, documents), expected, atol=1e-5)
+    np.testing.assert_allclose(pairwise(queries, documents, name), np.diag(expected), atol=1e-5)
+    ids = [f"{row:02}" for row in range(40)]
+    found = search(queries, [documents[:7], documents[7:]], ids, 5, [None] * 40, name)
+    assert found == [[ids[row] for row in np.argsort(-one)[:5]] for one in expected]
 
 
 def test_documents_and_vectors_must_match_in_number() -> None:

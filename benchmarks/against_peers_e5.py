@@ -28,6 +28,7 @@ from ringkas import open_checkpoint, questions
 from ringkas.artifact import open_artifact
 from ringkas.errors import RingkasError
 from ringkas.files import write_json, write_text
+from ringkas.machine import tool_versions
 from ringkas.progress import Progress
 from ringkas.runtimes.measure.cases import OFFLINE, SINGLE_STREAM, Case
 from ringkas.runtimes.measure.intervals import paired_ratio
@@ -35,7 +36,6 @@ from ringkas.runtimes.measure.machine import describe_machine
 from ringkas.runtimes.measure.rounds import Plan, Timing, measured, open_workers, time_rounds
 from ringkas.runtimes.measure.worker import Subject, Worker
 from ringkas.runtimes.parity.judge import cosine
-from ringkas.runtimes.parity.verify import tool_versions
 from ringkas.tokens import TextTokenizer
 
 _PREPARE = Path(__file__).parent / "peers" / "prepare.py"

@@ -24,8 +24,8 @@ from typing import Any
 import msgspec
 from short_texts import short_texts
 
+from ringkas.machine import tool_versions
 from ringkas.runtimes.measure.machine import describe_machine
-from ringkas.runtimes.parity.verify import tool_versions
 
 OFFLINE = """
 import json, sys, time

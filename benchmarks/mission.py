@@ -99,8 +99,8 @@ def main() -> None:
 
 def provenance() -> dict[str, Any]:
     """What a figure depends on."""
+    from ringkas.machine import tool_versions
     from ringkas.runtimes.measure.machine import describe_machine
-    from ringkas.runtimes.parity.verify import tool_versions
 
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False

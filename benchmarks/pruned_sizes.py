@@ -18,7 +18,8 @@ from prune_speed import make_checkpoint
 from results_file import write_result
 
 from ringkas.checkpoint import Checkpoint, open_checkpoint
-from ringkas.export.build import WRITERS
+from ringkas.export.build import BuildOptions
+from ringkas.export.finish import Job, writer_of
 from ringkas.export.layout import write_layout
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
 from ringkas.progress import Progress
@@ -68,7 +69,8 @@ def bytes_of(checkpoint: Checkpoint, name: str, folder: Path) -> int:
     with progress.stage(f"writing {name} with {checkpoint.config['vocab_size']} rows"):
         folder.mkdir()
         write_layout(checkpoint, folder)
-        WRITERS[wanted.engine](checkpoint, wanted, folder, progress)
+        job = Job(checkpoint, wanted, folder, BuildOptions(), progress)
+        writer_of(wanted).write(job)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     shutil.rmtree(folder)
     return size

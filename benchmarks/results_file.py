@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from ringkas.machine import tool_versions
 from ringkas.runtimes.measure.machine import describe_machine
-from ringkas.runtimes.parity.verify import tool_versions
 
 MADE = "made"
 

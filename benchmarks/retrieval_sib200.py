@@ -23,10 +23,10 @@ import msgspec
 from results_file import write_result
 
 from ringkas import build_all, load, load_reference_encoder, open_checkpoint
+from ringkas.machine import tool_versions
 from ringkas.runtimes.evaluate.data import read_beir
 from ringkas.runtimes.evaluate.evaluate import retrieval_scores
 from ringkas.runtimes.evaluate.metrics import Floats, mean_interval, mean_scores
-from ringkas.runtimes.parity.verify import tool_versions
 
 TARGETS = ("onnx-fp32", "onnx-int8", "onnx-int4", "gguf-q8_0")
 TRANSLATIONS = (("en", "id"), ("en", "ms"))

@@ -24,9 +24,9 @@ import msgspec
 import numpy as np
 
 from ringkas import texts as text_sets
+from ringkas.machine import tool_versions
 from ringkas.runtimes.measure.http_client import Connections, Server, body_of, first_model, vectors_in
 from ringkas.runtimes.measure.machine import cpu_seconds, describe_machine
-from ringkas.runtimes.parity.verify import tool_versions
 
 FACADE = """
 import json, sys, time

@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
-from ringkas.artifact import PARITY_FILE, Artifact, Manifest, Source, open_artifact, seal
+from ringkas.artifact import Artifact, open_artifact
 from ringkas.checkpoint import Checkpoint, open_checkpoint
-from ringkas.errors import ArtifactError, MissingExtra, TargetError, require
-from ringkas.export import to_pytorch as pytorch_folder
-from ringkas.export.layout import write_layout
-from ringkas.export.model_card import model_card, state_search
-from ringkas.export.to_gguf import write_gguf
-from ringkas.export.to_onnx import graph as onnx_graph
-from ringkas.export.to_onnx.quantized import write_quantized
-from ringkas.export.to_tensorrt.finish import finish_build, profiles_for
-from ringkas.export.to_tensorrt.graph import write_typed_graph
-from ringkas.export.to_tensorrt.plan import PlanOptions, check_options
+from ringkas.errors import ArtifactError, TargetError
+from ringkas.export.finish import Job, make, writer_of
+from ringkas.export.to_onnx.graph import TRANSFORMERS_JS_FILES
+from ringkas.export.to_tensorrt.plan import PlanOptions
 from ringkas.export.vocabulary.counting import calibration_texts
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
-from ringkas.files import refuse_existing, scratch_folder, staged_folder, write_json
+from ringkas.extras import require_part
+from ringkas.files import refuse_existing, scratch_folder, staged_folder
 from ringkas.progress import QUIET, Progress
-from ringkas.quantize.for_onnx.schemes import SCHEMES, OnnxScheme
-from ringkas.quantize.for_tensorrt.schemes import TENSORRT_ENGINES, tensorrt_scheme
-from ringkas.runtimes.encoder import load
-from ringkas.runtimes.engines.tensorrt_library import LIBRARIES, find_library
-from ringkas.runtimes.engines.tensorrt_record import DEFERRED
+from ringkas.quantize.for_onnx.schemes import OnnxScheme
 from ringkas.runtimes.parity.judge import ParityReport
-from ringkas.runtimes.parity.probe import Probe, save_probe
-from ringkas.runtimes.parity.verify import compare, reference_probe, tool_versions
+from ringkas.runtimes.parity.verify import reference_probe
 from ringkas.runtimes.parity.witness import require_witness
 from ringkas.targets import Target, target
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a writer left in the folder: the file that the engine opens, how the weights are stored, and what
-    is still to be done where that is not all."""
-
-    model_file: str
-    scheme: Mapping[str, object]
-    execution: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,60 +31,6 @@ class Built:
 
     artifact: Artifact
     report: ParityReport
-
-
-Writer = Callable[[Checkpoint, Target, Path, Progress], Written]
-
-
-def _write_onnx(
-    checkpoint: Checkpoint,
-    target: Target,
-    folder: Path,
-    progress: Progress,
-    options: BuildOptions | None = None,
-) -> Written:
-    options = options or BuildOptions()
-    file = onnx_graph.TRANSFORMERS_JS_FILES[target.name] if options.transformers_js else onnx_graph.MODEL_FILE
-    scheme = options.scheme or SCHEMES.get(target.name)
-    if scheme is not None:
-        return Written(*write_quantized(checkpoint, scheme, folder, file))
-    onnx_graph.write_graph(checkpoint, target.precision, folder, file)
-    return Written(file, {"weights": target.precision, "opset": onnx_graph.OPSET})
-
-
-def _write_pytorch(checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress) -> Written:
-    return Written(pytorch_folder.write_weights(checkpoint, folder), {"weights": target.precision})
-
-
-def _write_gguf(checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress) -> Written:
-    result = write_gguf(checkpoint, target.name, folder, progress)
-    for warning in result.warnings:
-        progress.say(f"{target.name}: {warning}")
-    return Written(result.model_file, result.scheme)
-
-
-def _write_tensorrt(checkpoint: Checkpoint, target: Target, folder: Path, progress: Progress) -> Written:
-    return Written(*write_typed_graph(checkpoint, target.name, folder), execution=DEFERRED)
-
-
-# By the engine that will run the artifact.
-WRITERS: Mapping[str, Writer] = {
-    "llama.cpp": _write_gguf,
-    "onnxruntime": _write_onnx,
-    "pytorch": _write_pytorch,
-    "tensorrt": _write_tensorrt,
-    "tensorrt-rtx": _write_tensorrt,
-}
-_ONNX_MODULES = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
-# The extra, and the modules of it, that converting for an engine needs: asked for before any work is done.
-NEEDED: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "onnxruntime": ("export,onnx", _ONNX_MODULES),
-    "llama.cpp": ("export,gguf", ("torch", "transformers", "gguf", "llama_cpp")),
-    "pytorch": ("export", ("torch", "transformers", "safetensors")),
-    # Of the graph, and of ONNX Runtime, its oracle; the builder is asked for by `_check_plan`.
-    "tensorrt": ("export,onnx", _ONNX_MODULES),
-    "tensorrt-rtx": ("export,onnx", _ONNX_MODULES),
-}
 
 
 @dataclass(frozen=True)
@@ -211,8 +136,7 @@ def build_all(
     if options.witness:
         require_witness(checkpoint)
     for one in chosen:
-        if one.engine in TENSORRT_ENGINES:
-            _check_plan(checkpoint, one, options.plan)
+        writer_of(one).check(checkpoint, one, options)
     out = Path(out)
     refuse_existing([out / target.name for target in chosen], overwrite=options.overwrite)
     with pruned(checkpoint, options.prune, out, progress) as source:
@@ -220,11 +144,7 @@ def build_all(
         built = []
         for one in chosen:
             with staged_folder(out / one.name, overwrite=options.overwrite) as folder:
-                artifact = _write_one(source, one, _writer(one, options), probe, folder, progress)
-                if one.engine in TENSORRT_ENGINES:
-                    report = finish_build(source, artifact, probe, options.plan, progress)
-                else:
-                    report = judge(artifact, probe, progress)
+                report = make(Job(source, one, folder, options, progress), probe)
             built.append(Built(open_artifact(out / one.name), report))
     return built
 
@@ -235,11 +155,11 @@ def _check_options(targets: Sequence[Target], options: BuildOptions) -> None:
         raise TargetError(
             f"the scheme is for {scheme.target}", fix=f"Build that target alone: {scheme.target}"
         )
-    strange = [one.name for one in targets if one.name not in onnx_graph.TRANSFORMERS_JS_FILES]
+    strange = [one.name for one in targets if one.name not in TRANSFORMERS_JS_FILES]
     if options.transformers_js and strange:
         raise TargetError(
             f"transformers.js cannot read {strange[0]}",
-            fix="It reads: " + ", ".join(onnx_graph.TRANSFORMERS_JS_FILES),
+            fix="It reads: " + ", ".join(TRANSFORMERS_JS_FILES),
         )
 
 
@@ -249,8 +169,8 @@ def require_engines(targets: Sequence[Target]) -> None:
     Raises:
         MissingExtra: one is not installed.
     """
-    for extra, modules in {one.engine: NEEDED[one.engine] for one in targets}.values():
-        require(extra, *modules)
+    for part in dict.fromkeys(one.format.needs for one in targets):
+        require_part(part)
 
 
 @contextmanager
@@ -268,69 +188,3 @@ def pruned(
             licence=checkpoint.licence,
             calibration_texts={tag: calibration_texts(files) for tag, files in options.corpora.items()},
         )  # fmt: skip
-
-
-def _writer(target: Target, options: BuildOptions) -> Writer:
-    if target.engine == "onnxruntime":
-        return partial(_write_onnx, options=options)
-    return WRITERS[target.engine]
-
-
-def _check_plan(checkpoint: Checkpoint, target: Target, options: PlanOptions) -> None:
-    """What can be said of a plan before the graph is written: the builder, its options, the profiles."""
-    library = LIBRARIES[target.engine]
-    if not options.defer and find_library(target.engine, building=True) is None:
-        raise MissingExtra(library.name, library.extra)
-    check_options(target.engine, tensorrt_scheme(target.name), options)
-    profiles_for(checkpoint.path, checkpoint.spec, options)
-
-
-def _write_one(
-    checkpoint: Checkpoint, target: Target, writer: Writer, probe: Probe, folder: Path, progress: Progress
-) -> Artifact:
-    with progress.stage(f"writing {target.name}"):
-        write_layout(checkpoint, folder)
-        written = writer(checkpoint, target, folder, progress)
-        return finish(checkpoint, target, written, probe, folder)
-
-
-def finish(
-    checkpoint: Checkpoint,
-    target: Target,
-    written: Written,
-    probe: Probe,
-    folder: Path,
-    promise: float | None = None,
-) -> Artifact:
-    """What makes a written folder an artifact: the probe, the model card, the manifest.
-
-    `promise` is the cosine minimum that was asked for, where it was: parity is then judged by it too.
-    """
-    save_probe(probe, folder)
-    manifest = Manifest(
-        name=checkpoint.name,
-        target=target.name,
-        engine=target.engine,
-        precision=target.precision,
-        source=Source(checkpoint.origin, checkpoint.revision, checkpoint.licence, checkpoint.note),
-        encoding=checkpoint.spec,
-        model_file=written.model_file,
-        scheme=dict(written.scheme),
-        languages=checkpoint.languages,
-        vocabulary=checkpoint.vocabulary,
-        tools=tool_versions(),
-        promised_cosine_min=promise,
-        execution=written.execution,
-        witness=probe.witness,
-    )
-    (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
-    return seal(folder, manifest)
-
-
-def judge(artifact: Artifact, probe: Probe, progress: Progress) -> ParityReport:
-    """Runs the artifact on the probe set and leaves the report beside it."""
-    with progress.stage(f"verifying {artifact.manifest.target}"), load(artifact) as encoder:
-        report = compare(artifact, encoder, probe)
-    state_search(artifact, report)
-    write_json(artifact.path / PARITY_FILE, report)
-    return report

@@ -84,7 +84,9 @@ def _write_modules(checkpoint: Checkpoint, folder: Path) -> None:
         for index, kind in enumerate(kinds)
     ]
     _write(folder / "modules.json", modules)
-    pooling: dict[str, Any] = {"word_embedding_dimension": checkpoint.config["hidden_size"]}
+    pooling: dict[str, Any] = {
+        "word_embedding_dimension": checkpoint.family.value(checkpoint.config, "hidden_size")
+    }
     pooling |= {key: mode in spec.pooling.modes for mode, key in LEGACY_POOLING_KEYS.items()}
     pooling["include_prompt"] = spec.pooling.include_prompt
     _write(folder / "1_Pooling" / "config.json", pooling)

@@ -3,8 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ringkas.artifact import Artifact, Manifest
 from ringkas.checkpoint import WEIGHTS, Checkpoint
+from ringkas.export import finish
+from ringkas.export.finish import Job, Written
+from ringkas.runtimes.parity.judge import ParityReport
+from ringkas.runtimes.parity.probe import Probe
+from ringkas.targets import Target
+
+if TYPE_CHECKING:
+    from ringkas.export.build import BuildOptions
+
+_CARD = """```python
+from sentence_transformers import SentenceTransformer
+
+vectors = SentenceTransformer(PATH).encode(["how to fix a bicycle tyre"])
+```"""
+
+
+def check(checkpoint: Checkpoint, target: Target, options: BuildOptions) -> None:
+    """Every family can be written."""
+
+
+def write(job: Job) -> Written:
+    return Written(write_weights(job.checkpoint, job.folder), {"weights": job.target.precision})
+
+
+def judge(job: Job, artifact: Artifact, probe: Probe) -> ParityReport:
+    """By the reference itself, on the weights that were written."""
+    return finish.judge(artifact, probe, job.progress)
+
+
+def card(manifest: Manifest) -> str:
+    return _CARD
 
 
 def write_weights(checkpoint: Checkpoint, folder: Path) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ringkas import texts
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import TextError
-from ringkas.quantize.for_onnx.schemes import ROLES, Role
+from ringkas.family import Family, Role
 from ringkas.runtimes.batching import batches
 from ringkas.runtimes.reference import Reference
 from ringkas.tokens import TextTokenizer, pad
@@ -53,19 +53,14 @@ class Inputs:
         return replace(self, covariance=self.covariance.diagonal().clone()) if square else self
 
 
-def groups(encoder: nn.Module, family: str) -> list[Group]:
+def groups(encoder: nn.Module, family: Family) -> list[Group]:
     """Every linear layer of the encoder, in groups that share an input."""
-    found: dict[tuple[str, str], list[str]] = {}
-    roles: dict[str, Role] = {role.name: role for role in ROLES[family]}
-    for name, module in encoder.named_modules():
-        if not isinstance(module, nn.Linear):
-            continue
-        for role in roles.values():
-            ending = next((ending for ending in role.endings if name.endswith(ending)), None)
-            if ending is not None:
-                found.setdefault((name.removesuffix(ending), role.name), []).append(name)
-                break
-    return [Group(roles[role], tuple(names)) for (_, role), names in found.items()]
+    depth = len(encoder.get_submodule(family.layers))  # type: ignore[arg-type]
+    return [
+        Group(role, tuple(f"{family.layers}.{index}.{name}" for name in role.layers))
+        for index in range(depth)
+        for role in family.roles
+    ]
 
 
 def calibration_texts(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:

@@ -5,10 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ringkas.families import FAMILIES
+
 _ROWS = 8192  # rounded at a time, to bound the memory of a large vocabulary
 _LEVELS8 = 127
 # How far the largest value of a block is clipped, tried in turn.
 _CLIPS = tuple(1.0 - step / 32 for step in range(12))
+
+
+_TOKEN_TABLES = frozenset(family.token_table for family in FAMILIES.values())
+
+
+def is_token_table(name: str) -> bool:
+    """Whether an encoder's module of that name is its table of tokens, the only one that is large."""
+    return name in _TOKEN_TABLES
 
 
 def round_rows(table: Tensor) -> tuple[Tensor, Tensor]:

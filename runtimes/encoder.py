@@ -15,21 +15,13 @@ import numpy as np
 from ringkas.artifact import Artifact, open_artifact
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, TargetError
+from ringkas.formats import format_of
 from ringkas.runtimes.batching import batches
 from ringkas.runtimes.engine import Engine, Vectors
 from ringkas.runtimes.vectors import Array, check_precision, quantize, truncate
 from ringkas.spec import EncodingSpec
 from ringkas.texts import check_texts
 from ringkas.tokens import TextTokenizer, TokenBatch, pad
-
-# The module of each engine that a manifest may name; each has `open_engine(artifact, threads, device)`.
-ENGINES = {
-    "llama.cpp": "ringkas.runtimes.engines.llama_engine",
-    "onnxruntime": "ringkas.runtimes.engines.onnxruntime_engine",
-    "pytorch": "ringkas.runtimes.engines.pytorch_engine",
-    "tensorrt": "ringkas.runtimes.engines.tensorrt_engine",
-    "tensorrt-rtx": "ringkas.runtimes.engines.tensorrt_engine",
-}
 
 
 class Encoder:
@@ -180,21 +172,23 @@ class Encoder:
             )
 
 
-def load(
+def load(  # noqa: PLR0913 (each is independent of the others)
     artifact: str | Path | Artifact,
     *,
     threads: int | None = None,
     device: str | None = None,
+    engine: str | None = None,
     dtype: str | None = None,
     check: bool = True,
     allow_failed: bool = False,
 ) -> Encoder:
-    """Opens an artifact with the engine that its manifest names.
+    """Opens an artifact with the engine that its manifest names, or with another that runs its format.
 
     Args:
         artifact: its folder.
         threads: how many threads one operator may use; None leaves it to the engine.
         device: `cpu` or `cuda`; None takes the best that is there.
+        engine: one of those of the artifact's format (formats.py); None takes the manifest's.
         dtype: of PyTorch's weights and activations: float32, bfloat16 or float16; None takes float32. The
             16-bit ones compute no padding. Other engines read theirs from the artifact.
         check: compare every file's content with its checksum before anything opens it. Without, only the
@@ -215,29 +209,40 @@ def load(
             why="; ".join(report.failures[:1]),
             fix="Choose a wider target, or pass allow_failed=True (--allow-failed) to use it all the same",
         )
-    name = opened.manifest.engine
-    if name not in ENGINES:
-        raise ArtifactError(
-            f"{opened.path} needs the engine {name!r}, which this version does not know",
-            fix="Run: pip install --upgrade ringkas",
-        )
-    if dtype is not None and name != "pytorch":
-        raise ArtifactError(
-            f"{opened.path} cannot be computed in {dtype}",
-            why=f"its precision was chosen when it was built, for {name}",
-            fix="Leave dtype out, or load a pytorch-fp32 artifact with it",
-        )
+    module = import_module(_engine_module(opened, engine, dtype))
     options = {} if dtype is None else {"dtype": dtype}
     spec = opened.manifest.encoding
     # A large vocabulary takes as long to open as the session, and neither needs the other.
     with ThreadPoolExecutor(1) as beside:
         tokenizer = beside.submit(TextTokenizer, opened.path, spec)
-        engine: Engine = import_module(ENGINES[name]).open_engine(opened, threads, device, **options)
+        running: Engine = module.open_engine(opened, threads, device, **options)
     try:
-        return Encoder(spec, tokenizer.result(), engine)
+        return Encoder(spec, tokenizer.result(), running)
     except Exception:
-        engine.close()
+        running.close()
         raise
+
+
+def _engine_module(artifact: Artifact, asked: str | None, dtype: str | None) -> str:
+    own = artifact.manifest.engine
+    known = format_of(own)
+    if known is None:
+        raise ArtifactError(
+            f"{artifact.path} needs the engine {own!r}, which this version does not know",
+            fix="Run: pip install --upgrade ringkas",
+        )
+    if asked is not None and asked not in known.engines:
+        raise ArtifactError(
+            f"{artifact.path} ({artifact.manifest.target}) cannot be run by the engine {asked!r}",
+            fix="Choose from: " + ", ".join(known.engines),
+        )
+    if dtype is not None and not known.any_dtype:
+        raise ArtifactError(
+            f"{artifact.path} cannot be computed in {dtype}",
+            why=f"its precision was chosen when it was built, for {asked or own}",
+            fix="Leave dtype out, or load a pytorch-fp32 artifact with it",
+        )
+    return known.engines[asked or own]
 
 
 def load_reference_encoder(

@@ -7,13 +7,14 @@ always float32. Pooling follows sentence-transformers; a test holds it equal to 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ringkas.checkpoint import WEIGHTS, Checkpoint, Dense
 from ringkas.errors import CheckpointError, MissingExtra
+from ringkas.families import FAMILIES
+from ringkas.family import Family
 from ringkas.runtimes.unused_tensors import meaningful
 from ringkas.spec import EncodingSpec
 
@@ -34,7 +35,7 @@ class Reference(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.dtype = next(encoder.parameters()).dtype
-        self.family = spec.family
+        self.family = FAMILIES[spec.family]
         self.modes = spec.pooling.modes
         self.dense = dense or nn.Identity()
         self.normalize = spec.normalize
@@ -42,7 +43,7 @@ class Reference(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Integers (batch, sequence) to float32 (batch, sequence, hidden) and (batch, dimension)."""
-        inputs = ENCODER_INPUTS[self.family](input_ids, attention_mask, self.dtype)
+        inputs = encoder_inputs(self.family, input_ids, attention_mask, self.dtype)
         hidden = self.encoder(**inputs).last_hidden_state.float()
         return hidden, self.pooled(hidden, attention_mask)
 
@@ -57,29 +58,20 @@ class Reference(nn.Module):
         return vectors
 
 
-def _bert_inputs(input_ids: Tensor, attention_mask: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    return _xlmr_inputs(input_ids, attention_mask, dtype) | {
-        "token_type_ids": torch.zeros_like(input_ids),
-        "position_ids": torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0),
-    }
-
-
-def _xlmr_inputs(input_ids: Tensor, attention_mask: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    # What transformers makes of a mask of two axes traces to twenty operators; this is three.
-    added = (1.0 - attention_mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
-    return {"input_ids": input_ids, "attention_mask": added}
-
-
-def _modernbert_inputs(input_ids: Tensor, attention_mask: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    return {"input_ids": input_ids, "attention_mask": attention_mask}  # it makes a mask for each window
-
-
-# What each family's encoder is called with: the same numbers as it would make itself, in fewer operators.
-ENCODER_INPUTS: dict[str, Callable[[Tensor, Tensor, torch.dtype], dict[str, Tensor]]] = {
-    "bert": _bert_inputs,
-    "xlm-roberta": _xlmr_inputs,
-    "modernbert": _modernbert_inputs,
-}
+def encoder_inputs(
+    family: Family, input_ids: Tensor, attention_mask: Tensor, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """What a family's encoder is called with: the numbers that it would make itself, in fewer operators."""
+    given = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if family.additive_mask:
+        # What transformers makes of a mask of two axes traces to twenty operators; this is three.
+        added = (1.0 - attention_mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
+        given["attention_mask"] = added
+    if family.token_types:
+        given["token_type_ids"] = torch.zeros_like(input_ids)
+    if family.position_ids:
+        given["position_ids"] = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
+    return given
 
 
 def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -159,7 +151,7 @@ def load_reference(
             local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported below, by name
-            **_WITHOUT_POOLER.get(checkpoint.family.name, {}),
+            **checkpoint.family.loading,
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(
@@ -182,13 +174,6 @@ def load_reference(
     reference = Reference(encoder, checkpoint.spec, dense if len(dense) else None).eval()
     reference.unused = tuple(info["unexpected_keys"])
     return reference
-
-
-# transformers' own pooler (a tanh layer over <s>) plays no part in a sentence embedding.
-_WITHOUT_POOLER: dict[str, dict[str, Any]] = {
-    "bert": {"add_pooling_layer": False},
-    "xlm-roberta": {"add_pooling_layer": False},
-}
 
 
 def _dense_layer(checkpoint: Checkpoint, layer: Dense) -> nn.Module:

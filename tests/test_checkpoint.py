@@ -14,7 +14,8 @@ import pytest
 
 from ringkas import load_reference_encoder, open_checkpoint
 from ringkas.errors import CheckpointError
-from ringkas.families import E5_PROMPTS, FAMILIES, SEA_LION_PROMPTS
+from ringkas.families import FAMILIES
+from ringkas.known import E5_PROMPTS, SEA_LION_PROMPTS
 from ringkas.spec import POOLING_MODES, SIMILARITIES, Pooling
 
 OLDER_KEYS = {

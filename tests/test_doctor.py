@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from ringkas.doctor import PARTS, diagnose
-from ringkas.export.build import NEEDED
+from ringkas.doctor import diagnose
+from ringkas.errors import MissingExtra
+from ringkas.extras import PARTS, require_part
+from ringkas.formats import FORMATS
 from ringkas.runtimes.engines.tensorrt_library import LIBRARIES
-from ringkas.runtimes.parity.libraries import SentenceTransformers
 
 
 def test_installed_parts_carry_their_true_versions() -> None:
@@ -62,10 +63,7 @@ def test_missing_module_makes_its_part_unready(
 
 def test_parts_are_what_converting_asks_for() -> None:
     stated = {purpose: (extra, *forms) for purpose, extra, forms in PARTS}
-    purposes = {"llama.cpp": "convert to GGUF", "pytorch": "convert to PyTorch"}
-    for engine, asked in NEEDED.items():
-        assert stated[purposes.get(engine, "convert to ONNX, and to TensorRT's graphs")] == asked
-    assert stated["bear witness that a checkpoint is read right"] == ("export", SentenceTransformers.modules)
+    assert {one.needs for one in FORMATS.values()} <= stated.keys()
     for library in LIBRARIES.values():
         assert stated[f"build {library.name} plans"] == (library.extra, *library.builders)
         runners = [(*form, "cuda.bindings") for form in library.builders + library.runners]
@@ -76,6 +74,12 @@ def test_every_extra_is_one_of_the_project() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
     extras = {name for _, extra, _ in PARTS for name in extra.split(",")}
     assert extras <= set(project["optional-dependencies"])
+
+
+def test_a_part_is_asked_for_by_the_first_module_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtra, match=r"matplotlib is not installed.*ringkas\[plot\]"):
+        require_part("draw plots")
 
 
 @pytest.fixture(params=["leftover folder", "import error"])

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ringkas.errors import CheckpointError
-from ringkas.families import FAMILIES, family_of, known
+from ringkas.families import FAMILIES, family_of
+from ringkas.known import known
 
 # The eleven tasks of SEA-LION-E5-Embedding-600M's model card, written out.
 ANSWER = (

@@ -16,6 +16,7 @@ import pytest
 
 from ringkas.errors import ArtifactError
 from ringkas.files import _is_running, is_inside, scratch_folder, sha256, staged_folder, write_json
+from ringkas.runtimes.bulk.embedding import one_file
 
 
 @pytest.fixture
@@ -384,3 +385,15 @@ def test_full_disk_leaves_the_earlier_json(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left on device"):
         write_json(small_disk / "value.json", "x" * 1_000_000)
     assert tree(small_disk) == {"value.json": '"earlier"\n'}
+
+
+@pytest.mark.parametrize("name", ["vectors.npy", "vectors.jsonl"])
+def test_vectors_of_a_killed_run_are_swept_by_the_next(tmp_path: Path, dead_pid: int, name: str) -> None:
+    left = tmp_path / f".{name}.partial-{dead_pid}-00"
+    left.write_bytes(b"half")
+    with one_file(tmp_path / name) as stream:
+        (unfinished,) = tmp_path.glob(f".{name}.partial-{os.getpid()}-*")
+        assert not left.exists()
+        stream.write(b"whole")
+    assert not unfinished.exists()
+    assert (tmp_path / name).read_bytes() == b"whole"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ringkas.families import E5_PROMPTS, SEA_LION_PROMPTS
+from ringkas.known import E5_PROMPTS, SEA_LION_PROMPTS
 from ringkas.spec import POOLING_MODES, EncodingSpec, Pooling
 
 

@@ -1,32 +1,54 @@
-"""The table of targets agrees with everything that is looked up by it."""
+"""The table of formats agrees with everything that is looked up by it."""
 
 from __future__ import annotations
+
+import inspect
+from importlib import import_module
 
 import pytest
 
 from ringkas import RingkasError
-from ringkas.export.build import NEEDED, WRITERS
+from ringkas.export.finish import Writer, writer_of
+from ringkas.extras import PARTS
+from ringkas.formats import FORMATS
 from ringkas.quantize.for_gguf.schemes import GGUF_TARGETS
-from ringkas.runtimes.encoder import ENGINES
-from ringkas.runtimes.parity.floors import floor_of
-from ringkas.targets import TARGETS, target
+from ringkas.quantize.for_tensorrt.schemes import TENSORRT_SCHEMES, tensorrt_scheme
+from ringkas.runtimes.parity.floors import FLOORS
+from ringkas.targets import target, targets
+
+FUNCTIONS = ("check", "write", "judge", "card")
 
 
-@pytest.mark.parametrize("name", list(TARGETS))
-def test_target_has_an_engine_a_writer_and_a_floor(name: str) -> None:
+@pytest.mark.parametrize("name", list(targets()))
+def test_target_is_its_own_and_has_a_floor(name: str) -> None:
     one = target(name)
     assert one.name == name
-    assert one.engine in ENGINES
-    assert one.engine in WRITERS
-    assert one.engine in NEEDED
-    assert 0.9 < floor_of(one.precision).cosine_min < 1
+    assert [own for own in FORMATS.values() if name in own.targets] == [one.format]
+    assert one.precision in FLOORS
 
 
-def test_every_gguf_scheme_is_a_target_of_its_precision() -> None:
-    found = {name: one.precision for name, one in TARGETS.items() if one.engine == "llama.cpp"}
-    assert found == {name: scheme.precision for name, scheme in GGUF_TARGETS.items()}
+@pytest.mark.parametrize("name", FORMATS)
+def test_format_has_its_parts(name: str) -> None:
+    one = FORMATS[name]
+    assert one.needs in {purpose for purpose, _, _ in PARTS}
+    assert one.engine in one.engines
+    for module in one.engines.values():
+        parameters = inspect.signature(import_module(module).open_engine).parameters
+        assert list(parameters)[:3] == ["artifact", "threads", "device"]
+    writer: object = writer_of(target(next(iter(one.targets))))
+    for function in FUNCTIONS:
+        own, wanted = (inspect.signature(getattr(one, function)).parameters for one in (writer, Writer))
+        assert ["self", *own] == list(wanted), function
 
 
-def test_unknown_target_lists_the_known() -> None:
-    with pytest.raises(RingkasError, match="Choose from: pytorch-fp32, onnx-fp32, onnx-fp16"):
+def test_every_scheme_is_a_target_of_its_precision_and_the_other_way_round() -> None:
+    assert FORMATS["gguf"].targets == {name: scheme.precision for name, scheme in GGUF_TARGETS.items()}
+    for one in FORMATS.values():
+        if one.plans:
+            assert {tensorrt_scheme(name).precision for name in one.targets} == set(TENSORRT_SCHEMES)
+
+
+def test_unknown_target_lists_all_that_are_known() -> None:
+    with pytest.raises(RingkasError) as raised:
         target("onnx-fp64")
+    assert raised.value.fix == "Choose from: " + ", ".join(targets())

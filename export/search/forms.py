@@ -15,7 +15,7 @@ from ringkas import texts as text_sets
 from ringkas.artifact import Artifact
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import TextError
-from ringkas.export.build import Written, finish
+from ringkas.export.finish import Written, finish
 from ringkas.export.layout import write_layout
 from ringkas.export.search.frontier import Point
 from ringkas.export.to_onnx import graph as onnx_graph

@@ -15,15 +15,17 @@ from pathlib import Path
 from ringkas.artifact import open_artifact
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import TargetError, WishError
-from ringkas.export.build import Built, judge, pruned, require_engines
+from ringkas.export.build import Built, pruned, require_engines
+from ringkas.export.finish import judge
 from ringkas.export.search.forms import TARGETS, FormMaker, measure_forms, part_texts
 from ringkas.export.search.frontier import Frontier, Point, best_of, write_frontier
 from ringkas.export.vocabulary.prune import PruneOptions
 from ringkas.files import refuse_existing, scratch_folder, staged_folder
+from ringkas.machine import tool_versions
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.measure.rounds import Plan
 from ringkas.runtimes.parity.floors import floor_of
-from ringkas.runtimes.parity.verify import reference_probe, tool_versions
+from ringkas.runtimes.parity.verify import reference_probe
 from ringkas.runtimes.parity.witness import require_witness
 from ringkas.targets import target
 

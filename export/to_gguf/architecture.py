@@ -1,102 +1,54 @@
-"""What llama.cpp calls each family and each of its tensors, as tables."""
+"""A family as llama.cpp knows it: whether its graph computes the same, and what it calls each tensor."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ringkas.checkpoint import Checkpoint
-from ringkas.errors import CheckpointError, TargetError
+from ringkas.errors import CheckpointError, MissingExtra, TargetError
+from ringkas.family import Gguf
 from ringkas.runtimes.engines.llama_check import POOLING_NUMBERS
 
-_BERT_TENSORS = {
-    r"embeddings\.word_embeddings\.weight": "token_embd.weight",
-    r"embeddings\.position_embeddings\.weight": "position_embd.weight",
-    r"embeddings\.token_type_embeddings\.weight": "token_types.weight",
-    r"embeddings\.LayerNorm\.(weight|bias)": r"token_embd_norm.\1",
-    r"encoder\.layer\.(\d+)\.attention\.self\.query\.(weight|bias)": r"blk.\1.attn_q.\2",
-    r"encoder\.layer\.(\d+)\.attention\.self\.key\.(weight|bias)": r"blk.\1.attn_k.\2",
-    r"encoder\.layer\.(\d+)\.attention\.self\.value\.(weight|bias)": r"blk.\1.attn_v.\2",
-    r"encoder\.layer\.(\d+)\.attention\.output\.dense\.(weight|bias)": r"blk.\1.attn_output.\2",
-    r"encoder\.layer\.(\d+)\.attention\.output\.LayerNorm\.(weight|bias)": r"blk.\1.attn_output_norm.\2",
-    r"encoder\.layer\.(\d+)\.intermediate\.dense\.(weight|bias)": r"blk.\1.ffn_up.\2",
-    r"encoder\.layer\.(\d+)\.output\.dense\.(weight|bias)": r"blk.\1.ffn_down.\2",
-    r"encoder\.layer\.(\d+)\.output\.LayerNorm\.(weight|bias)": r"blk.\1.layer_output_norm.\2",
-}
-_MODERN_BERT_TENSORS = {
-    r"embeddings\.tok_embeddings\.weight": "token_embd.weight",
-    r"embeddings\.norm\.weight": "token_embd_norm.weight",
-    r"layers\.(\d+)\.attn_norm\.weight": r"blk.\1.attn_norm.weight",
-    r"layers\.(\d+)\.attn\.Wqkv\.weight": r"blk.\1.attn_qkv.weight",
-    r"layers\.(\d+)\.attn\.Wo\.weight": r"blk.\1.attn_output.weight",
-    r"layers\.(\d+)\.mlp_norm\.weight": r"blk.\1.ffn_norm.weight",
-    r"layers\.(\d+)\.mlp\.Wi\.weight": r"blk.\1.ffn_up.weight",
-    r"layers\.(\d+)\.mlp\.Wo\.weight": r"blk.\1.ffn_down.weight",
-    r"final_norm\.weight": "output_norm.weight",
-}
-
-# llama.cpp's BERT graph has the tanh form of GELU and nothing else; the two differ by less than 5e-4.
-_GELU = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_python")
+_SUFFIXES = (".weight", ".bias")
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One family as llama.cpp knows it.
+    """A family's row for llama.cpp, for an encoder of so many layers."""
 
-    `tensors` maps transformers' names (patterns) to GGUF names; `required` are the values that config keys
-    must have, because the graph has nothing else; `norm_epsilon` is a config key and transformers' default.
-    """
+    gguf: Gguf
+    layers: int
 
-    name: str
-    tensors: Mapping[str, str]
-    required: Mapping[str, tuple[Any, ...]]
-    norm_epsilon: tuple[str, float]
-    rotary: bool = False
+    @property
+    def name(self) -> str:
+        return self.gguf.architecture
 
     def gguf_name(self, name: str) -> str:
-        """The GGUF name of transformers' tensor `name`.
+        """The GGUF name of transformers' tensor `name`, by the gguf package's own map.
 
         Raises:
             CheckpointError: llama.cpp has no place for it.
         """
-        for pattern, template in self.tensors.items():
-            match = re.fullmatch(pattern, name)
-            if match:
-                return match.expand(template)
-        raise CheckpointError(
-            f"the tensor {name} has no place in llama.cpp's {self.name} graph",
-            why="leaving it out would change the vectors without a word",
-            fix="Use an ONNX target",
-        )
+        found = self._names.get_name(name, try_suffixes=_SUFFIXES)
+        if found is None:
+            raise CheckpointError(
+                f"the tensor {name} has no place in llama.cpp's {self.name} graph",
+                why="leaving it out would change the vectors without a word",
+                fix="Use an ONNX target",
+            )
+        return str(found)
 
-
-_BERT = Architecture(
-    "bert",
-    _BERT_TENSORS,
-    {"hidden_act": _GELU, "position_embedding_type": ("absolute", None), "is_decoder": (False, None)},
-    ("layer_norm_eps", 1e-12),
-)
-_MODERN_BERT = Architecture(
-    "modern-bert",
-    _MODERN_BERT_TENSORS,
-    {
-        "hidden_activation": ("gelu", "silu", None),
-        "norm_bias": (False, None),
-        "attention_bias": (False, None),
-        "mlp_bias": (False, None),
-    },
-    ("norm_eps", 1e-5),
-    rotary=True,
-)
-
-# By family. XLM-R is a BERT whose position table starts at another row (Family.position_offset).
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "bert": _BERT,
-    "xlm-roberta": _BERT,
-    "modernbert": _MODERN_BERT,
-}
+    @cached_property
+    def _names(self) -> Any:
+        try:
+            import gguf
+        except ModuleNotFoundError:
+            raise MissingExtra("gguf", "export,gguf") from None
+        number = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == self.name)
+        return gguf.get_tensor_name_map(number, self.layers)
 
 
 def architecture_of(checkpoint: Checkpoint) -> Architecture:
@@ -105,20 +57,23 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
     Raises:
         TargetError: it cannot.
     """
-    architecture = ARCHITECTURES[checkpoint.family.name]
-    for problem in _differences(checkpoint, architecture):
+    facts = checkpoint.family.gguf
+    if isinstance(facts, str):
+        raise TargetError(f"{checkpoint.name} cannot become a GGUF file", why=facts, fix="Use an ONNX target")
+    for problem in _differences(checkpoint, facts):
         raise TargetError(
             f"{checkpoint.name} cannot become a GGUF file: {problem}",
-            why=f"llama.cpp's {architecture.name} graph has no such thing, and its vectors would differ",
+            why=f"llama.cpp's {facts.architecture} graph has no such thing, and its vectors would differ",
             fix="Use an ONNX target",
         )
-    return architecture
+    return Architecture(facts, int(checkpoint.family.value(checkpoint.config, "num_hidden_layers")))
 
 
-def _differences(checkpoint: Checkpoint, architecture: Architecture) -> Iterable[str]:
-    for key, allowed in architecture.required.items():
-        if checkpoint.config.get(key) not in allowed:
-            yield f"its config.json has {key} = {checkpoint.config.get(key)!r}"
+def _differences(checkpoint: Checkpoint, facts: Gguf) -> Iterable[str]:
+    for key, allowed in facts.required.items():
+        value = checkpoint.family.value(checkpoint.config, key)
+        if value not in allowed:
+            yield f"its config.json has {key} = {value!r}"
     if checkpoint.spec.pooling.modes not in POOLING_NUMBERS:
         yield f"it pools by {'+'.join(checkpoint.spec.pooling.modes)}"
     if checkpoint.dense:

@@ -167,7 +167,7 @@ def _state(checkpoint: Checkpoint) -> State:
     try:
         import gguf  # noqa: F401
     except ModuleNotFoundError:
-        raise MissingExtra("gguf", "export") from None
+        raise MissingExtra("gguf", "export,gguf") from None
     from ringkas.runtimes.reference import load_reference
 
     return load_reference(checkpoint).encoder.state_dict()

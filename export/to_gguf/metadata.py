@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ringkas.builtin import published_name
 from ringkas.checkpoint import Checkpoint
 from ringkas.export.to_gguf.architecture import Architecture
 from ringkas.export.to_gguf.tokenizer import Vocabulary
+from ringkas.family import GgufValue
 from ringkas.quantize.for_gguf.schemes import GgufScheme
 from ringkas.runtimes.engines.llama_check import POOLING_NUMBERS
 from ringkas.version import __version__
@@ -66,41 +68,29 @@ def _general(writer: Any, checkpoint: Checkpoint, scheme: GgufScheme) -> None:
 
 
 def _shape(writer: Any, checkpoint: Checkpoint, architecture: Architecture) -> None:
-    config = checkpoint.config
-    writer.add_context_length(checkpoint.family.max_positions(config))
-    writer.add_embedding_length(int(config["hidden_size"]))
-    writer.add_feed_forward_length(int(config["intermediate_size"]))
-    writer.add_block_count(int(config["num_hidden_layers"]))
-    writer.add_head_count(int(config["num_attention_heads"]))
-    key, default = architecture.norm_epsilon
+    family, config, facts = checkpoint.family, checkpoint.config, architecture.gguf
+    writer.add_context_length(family.max_positions(config))
+    writer.add_embedding_length(int(family.value(config, "hidden_size")))
+    writer.add_feed_forward_length(int(family.value(config, "intermediate_size")))
+    writer.add_block_count(int(family.value(config, "num_hidden_layers")))
+    writer.add_head_count(int(family.value(config, "num_attention_heads")))
+    key, default = facts.epsilon
     writer.add_layer_norm_eps(float(config.get(key, default)))
     writer.add_causal_attention(False)
     writer.add_uint32(f"{architecture.name}.pooling_type", POOLING_NUMBERS[checkpoint.spec.pooling.modes])
-    if architecture.rotary:
-        _rotary(writer, config)
+    for name, value in facts.keys(config).items():
+        _add(writer, f"{architecture.name}.{name}", value)
 
 
-def _rotary(writer: Any, config: Any) -> None:
-    import gguf
-
-    parameters = config.get("rope_parameters") or {}
-    everywhere = parameters.get("full_attention", {}).get("rope_theta") or config.get(
-        "global_rope_theta", 160000.0
-    )
-    nearby = parameters.get("sliding_attention", {}).get("rope_theta") or config.get(
-        "local_rope_theta", 10000.0
-    )
-    writer.add_rope_freq_base(float(everywhere))
-    writer.add_rope_freq_base_swa(float(nearby))
-    writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
-    writer.add_sliding_window(int(config.get("local_attention", 128)))
-    kinds = config.get("layer_types")
-    if kinds:
-        writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in kinds])
-    else:
-        writer.add_sliding_window_pattern(int(config.get("global_attn_every_n_layers", 3)))
-    writer.add_vocab_size(int(config["vocab_size"]))
-    writer.add_string("modern-bert.hidden_activation", config.get("hidden_activation") or "gelu")
+def _add(writer: Any, key: str, value: GgufValue) -> None:
+    adders: dict[type, Callable[[str, Any], None]] = {
+        bool: writer.add_bool,
+        int: writer.add_uint32,
+        float: writer.add_float32,
+        str: writer.add_string,
+        list: writer.add_array,
+    }
+    adders[type(value)](key, value)
 
 
 def _tokenizer(writer: Any, vocabulary: Vocabulary) -> None:

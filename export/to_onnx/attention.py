@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ringkas.family import Family
+
 if TYPE_CHECKING:
     from ringkas.runtimes.reference import Reference
 
 _NAME = "ringkas_multi_head"
-# Families whose attention is the operator's: no rotary positions, no windows.
-_FAMILIES = ("bert", "xlm-roberta")
 
 
 @contextmanager
-def multi_head(reference: Reference, family: str) -> Iterator[None]:
+def multi_head(reference: Reference, family: Family) -> Iterator[None]:
     """Makes `reference` export com.microsoft's MultiHeadAttention; other families keep plain products."""
-    if family not in _FAMILIES:
+    if not family.plain_attention:
         yield
         return
     from transformers import AttentionInterface

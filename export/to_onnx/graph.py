@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.export.to_onnx.folding import share_equal_nodes
-from ringkas.runtimes.engines.onnxruntime_engine import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT
+from ringkas.spec import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT
 
 if TYPE_CHECKING:
     import onnx_ir

@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 from ringkas.checkpoint import Checkpoint
 from ringkas.export.to_onnx import folding as onnx_folding
 from ringkas.export.to_onnx import graph as onnx_graph
-from ringkas.quantize.for_onnx.schemes import ROLES, OnnxScheme
+from ringkas.quantize.for_onnx.schemes import OnnxScheme
 
 if TYPE_CHECKING:
     from ringkas.quantize.for_onnx.twin import Quantized
@@ -45,7 +45,7 @@ def write_twin(
     from ringkas.export.to_onnx.attention import multi_head
     from ringkas.export.to_onnx.packing import pack_layers, pack_token_table
 
-    with multi_head(quantized.reference, checkpoint.family.name):
+    with multi_head(quantized.reference, checkpoint.family):
         model = onnx_graph.trace(checkpoint, quantized.reference, OPSET)
     # Layers with the same input quantise it once: by equal shifts and factors, as wide as the encoder.
     onnx_folding.share_equal_nodes(model, size_limit=4096)
@@ -63,10 +63,9 @@ def _record(
     checkpoint: Checkpoint, scheme: OnnxScheme, quantized: Quantized, stored: int
 ) -> dict[str, object]:
     """The scheme in full, with what its patterns and budgets came to, and what the weights weigh."""
-    roles = ROLES[checkpoint.family.name]
     return {
         **{key: value for key, value in asdict(scheme).items() if key != "target"},
-        "activations": {role.name: scheme.handling(role).value for role in roles},
+        "activations": {role.name: scheme.handling(role).value for role in checkpoint.family.roles},
         "wide_layers": list(quantized.wide),
         "float_layers": list(quantized.floating),
         "opset": OPSET,

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from ringkas.artifact import PARITY_FILE, Artifact, Manifest, seal
+from ringkas.artifact import PARITY_FILE, Artifact, seal
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import ArtifactError, MissingExtra
-from ringkas.export.model_card import model_card, state_search
+from ringkas.export.finish import state_search, write_card_and_seal
 from ringkas.export.to_onnx.graph import MODEL_FILE
 from ringkas.export.to_tensorrt.plan import PlanJob, PlanOptions, build_plan, check_gpu
 from ringkas.export.to_tensorrt.triton import write_onnx_repository, write_plan_repository
@@ -74,9 +74,11 @@ def add_plan(artifact: Artifact, options: PlanOptions, progress: Progress) -> Pa
     )
     if gpu is None:
         progress.say(f"{manifest.target}: {NOT_EXECUTED}, for want of a GPU")
-        _seal(folder, built)
+        write_card_and_seal(folder, built)
         return None
-    sealed = _seal(folder, msgspec.structs.replace(built, execution=EXECUTED.format(gpu=gpu.name)))
+    sealed = write_card_and_seal(
+        folder, msgspec.structs.replace(built, execution=EXECUTED.format(gpu=gpu.name))
+    )
     with progress.stage(f"verifying {manifest.target} on {gpu.name}"), load(sealed) as encoder:
         report = compare(sealed, encoder, load_probe(folder))
     state_search(sealed, report)
@@ -97,8 +99,3 @@ def profiles_for(folder: Path, spec: EncodingSpec, options: PlanOptions) -> tupl
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     positions = family_of(config).max_positions(config)
     return parse_profiles(options.profiles, spec.max_length, positions)
-
-
-def _seal(folder: Path, manifest: Manifest) -> Artifact:
-    (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
-    return seal(folder, manifest)

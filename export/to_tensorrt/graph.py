@@ -12,7 +12,7 @@ from ringkas.checkpoint import Checkpoint
 from ringkas.export.to_onnx import graph as onnx_graph
 from ringkas.export.to_onnx.folding import share_equal_nodes
 from ringkas.quantize.for_tensorrt.schemes import TensorRTScheme, tensorrt_scheme
-from ringkas.runtimes.engines.onnxruntime_engine import TOKEN_OUTPUT
+from ringkas.spec import TOKEN_OUTPUT
 
 if TYPE_CHECKING:
     import onnx_ir

@@ -17,10 +17,10 @@ from ringkas.files import write_bytes
 from ringkas.progress import Progress
 from ringkas.quantize.for_tensorrt.schemes import TensorRTScheme
 from ringkas.runtimes.engines.cuda_device import Gpu
-from ringkas.runtimes.engines.onnxruntime_engine import INPUTS
 from ringkas.runtimes.engines.tensorrt_library import LIBRARIES, Library, get_log, load_library
 from ringkas.runtimes.engines.tensorrt_profiles import Profile
 from ringkas.runtimes.engines.tensorrt_record import PlanRecord
+from ringkas.spec import INPUTS
 
 # NVIDIA's names of the generations and their compute capabilities (docs.nvidia.com, CUDA C++ guide).
 GENERATIONS: Mapping[str, tuple[int, int]] = {

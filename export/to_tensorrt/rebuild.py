@@ -14,12 +14,12 @@ from ringkas.export.to_tensorrt.finish import add_plan, find_gpu, profiles_for
 from ringkas.export.to_tensorrt.plan import PlanOptions, check_gpu, check_options
 from ringkas.export.to_tensorrt.triton import PLAN_REPOSITORY
 from ringkas.files import refuse_existing, staged_folder, write_json
+from ringkas.machine import tool_versions
 from ringkas.progress import QUIET, Progress
-from ringkas.quantize.for_tensorrt.schemes import TENSORRT_ENGINES, tensorrt_scheme
+from ringkas.quantize.for_tensorrt.schemes import tensorrt_scheme
 from ringkas.runtimes.engines.tensorrt_library import LIBRARIES, find_library
 from ringkas.runtimes.engines.tensorrt_record import DEFERRED, PLAN_FILE
 from ringkas.runtimes.parity.judge import ParityReport
-from ringkas.runtimes.parity.verify import tool_versions
 from ringkas.targets import Target
 from ringkas.targets import target as target_of
 
@@ -63,7 +63,7 @@ def rebuild(
 
 def _check(opened: Artifact, wanted: Target, options: PlanOptions) -> None:
     """Everything that can be known before any work."""
-    if opened.manifest.engine not in TENSORRT_ENGINES or wanted.engine not in TENSORRT_ENGINES:
+    if not (target_of(opened.manifest.target).format.plans and wanted.format.plans):
         raise TargetError(
             f"{opened.path} ({opened.manifest.target}) cannot be rebuilt as {wanted.name}",
             why="only TensorRT artifacts carry the typed graph that a plan is built from",

@@ -16,9 +16,9 @@ from pathlib import Path
 from ringkas.artifact import Manifest
 from ringkas.export.to_onnx.graph import MODEL_FILE
 from ringkas.quantize.for_tensorrt.schemes import tensorrt_scheme
-from ringkas.runtimes.engines.onnxruntime_engine import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT
 from ringkas.runtimes.engines.tensorrt_profiles import BULK_BATCH_LIMIT, Profile
 from ringkas.runtimes.engines.tensorrt_record import PLAN_FILE
+from ringkas.spec import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT
 
 PLAN_REPOSITORY, ONNX_REPOSITORY = "triton", "triton-onnx"
 # How long a request may wait for others to share its batch.

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ringkas.errors import TargetError, require
+from ringkas.errors import TargetError
+from ringkas.extras import require
 from ringkas.files import require_folder_of
 
 

@@ -42,6 +42,7 @@ from ringkas.export.vocabulary.select import (
     must_keep,
 )
 from ringkas.export.vocabulary.weights import Tensor, parameters, read_tensors, table_of, write_kept_rows
+from ringkas.family import Positions
 from ringkas.files import refuse_existing, sha256, staged_folder, write_json
 from ringkas.progress import QUIET, Progress
 from ringkas.tokens import TOKENIZER_FILE
@@ -210,7 +211,7 @@ def _check_options(options: PruneOptions) -> None:
 
 
 def _fixed_ids(checkpoint: Checkpoint) -> set[int]:
-    if not checkpoint.family.offset_positions:
+    if checkpoint.family.positions is not Positions.AFTER_PAD:
         return set()
     padding = int(checkpoint.config.get("pad_token_id", 1))
     if padding > _HIGHEST_FIXED_ID:

@@ -19,20 +19,11 @@ import numpy as np
 
 from ringkas.checkpoint import SHARDED_WEIGHTS, WEIGHTS
 from ringkas.errors import CheckpointError
+from ringkas.families import FAMILIES
 
 # Tensors with a row a token, by the end of their name: the table itself and the heads tied to it.
-TABLES = ("embeddings.word_embeddings.weight", "embeddings.tok_embeddings.weight")
-_HEADS = (
-    "cls.predictions.decoder.weight",
-    "cls.predictions.decoder.bias",
-    "cls.predictions.bias",
-    "lm_head.decoder.weight",
-    "lm_head.decoder.bias",
-    "lm_head.bias",
-    "lm_head.weight",
-    "decoder.weight",
-    "decoder.bias",
-)
+TABLES = tuple(sorted({f"{family.token_table}.weight" for family in FAMILIES.values()}))
+_HEADS = tuple(sorted({name for family in FAMILIES.values() for name in family.heads}))
 
 _COPY_BYTES = 1 << 23
 _ALIGNMENT = 8  # of the header, as safetensors' own writer

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringkas.checkpoint import Checkpoint
+from ringkas.families import FAMILIES
 from ringkas.runtimes.batching import batches
 from ringkas.tokens import pad
 
@@ -15,22 +16,6 @@ if TYPE_CHECKING:
 
 _BATCH_TOKENS = 2048
 _MOST_TOKENS = 32_768  # the built-in texts of thirteen languages fit; a user's corpus might not
-
-# By family: where the layers are, and their linear layers in the order of computation; those of one tuple
-# share one input.
-_LAYERS: Mapping[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
-    "bert": (
-        "encoder.layer",
-        (
-            ("attention.self.query", "attention.self.key", "attention.self.value"),
-            ("attention.output.dense",),
-            ("intermediate.dense",),
-            ("output.dense",),
-        ),
-    ),
-    "modernbert": ("layers", (("attn.Wqkv",), ("attn.Wo",), ("mlp.Wi",), ("mlp.Wo",))),
-}
-_LAYERS = {**_LAYERS, "xlm-roberta": _LAYERS["bert"]}
 
 
 @dataclass(frozen=True)
@@ -84,7 +69,8 @@ class LayerStep:
 
 def layers_of(encoder: Any) -> list[LayerStep]:
     """The layers of a transformers encoder, first to last."""
-    path, stages = _LAYERS[encoder.config.model_type]
+    family = FAMILIES[encoder.config.model_type]
+    path, stages = family.layers, tuple(role.layers for role in family.roles)
     modules = encoder.get_submodule(path)
     return [LayerStep(index, path, module, stages) for index, module in enumerate(modules)]
 
@@ -112,7 +98,7 @@ def calibration_batches(checkpoint: Checkpoint, encoder: Any) -> list[Batch]:
 
 def first_hidden(encoder: Any, batch: Batch) -> torch.Tensor:
     """The hidden state that enters the first layer."""
-    path, _ = _LAYERS[encoder.config.model_type]
+    path = FAMILIES[encoder.config.model_type].layers
     caught: list[torch.Tensor] = []
 
     def stop(layer: Any, positional: tuple[Any, ...]) -> None:
@@ -134,7 +120,7 @@ class _Reached(Exception):
 
 
 def _arguments(encoder: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[Arguments]:
-    path, _ = _LAYERS[encoder.config.model_type]
+    path = FAMILIES[encoder.config.model_type].layers
     caught: list[Arguments] = []
 
     def keep(layer: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:

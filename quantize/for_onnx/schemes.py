@@ -8,53 +8,17 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from enum import Enum
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from ringkas.errors import TargetError
+from ringkas.family import FEED_FORWARD_OUTPUT, ROLE_NAMES, Handling, Role
 
-
-class Handling(Enum):
-    """How a linear layer's float input becomes unsigned 8-bit integers."""
-
-    CENTRED = "centred"  # static, each channel shifted and scaled: in LayerNorm's output a few stand far off
-    STATIC = "static"  # one range for all channels
-    ROW = "row"  # a range for each token: for values whose range differs between them
-
-
-@dataclass(frozen=True)
-class Role:
-    """The linear layers with the same place in a layer. Those that share their input are one group."""
-
-    name: str
-    endings: tuple[str, ...]
-    handling: Handling
-
-
-_BERT = (
-    Role("attention input", ("self.query", "self.key", "self.value"), Handling.CENTRED),
-    Role("attention output", ("attention.output.dense",), Handling.STATIC),
-    Role("feed-forward input", ("intermediate.dense",), Handling.CENTRED),
-    Role("feed-forward output", ("output.dense",), Handling.ROW),
-)
-# The first role whose ending fits a module's name is its own.
-ROLES: Mapping[str, tuple[Role, ...]] = {
-    "bert": _BERT,
-    "xlm-roberta": _BERT,
-    "modernbert": (
-        Role("attention input", ("attn.Wqkv",), Handling.CENTRED),
-        Role("attention output", ("attn.Wo",), Handling.STATIC),
-        Role("feed-forward input", ("mlp.Wi",), Handling.CENTRED),
-        Role("feed-forward output", ("mlp.Wo",), Handling.ROW),
-    ),
-}
 # The least value that an activation function can give, where it has one: it fixes a row's zero point.
 LOWEST_OUTPUT: Mapping[str, float] = {"gelu": -0.17, "relu": 0.0}
-LOWEST_ROLE = "feed-forward output"
+LOWEST_ROLE = FEED_FORWARD_OUTPUT
 
 
 class OnnxScheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,7 +45,7 @@ class OnnxScheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sensitivity_tokens: how many calibration tokens measure the sensitivities.
         wide: of a 4-bit scheme, the layers that get 8 bits.
         floating: the layers whose weights and inputs stay float32.
-        activations: how the inputs of a role's layers are made integers, where not as `ROLES` says.
+        activations: how the inputs of a role's layers are made integers, where not as the family's row says.
     """
 
     target: Literal["onnx-int8", "onnx-int4"]
@@ -128,7 +92,6 @@ class OnnxScheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return frozenset(found)
 
 
-_ROLE_NAMES = frozenset(role.name for roles in ROLES.values() for role in roles)
 # What one field alone cannot say: each rule, and whether a scheme breaks it.
 _RULES: tuple[tuple[str, Callable[[OnnxScheme], bool]], ...] = (
     ("`block` must be 16 or more where `bits` is 4", lambda one: one.bits == 4 and one.block < 16),
@@ -153,8 +116,8 @@ _RULES: tuple[tuple[str, Callable[[OnnxScheme], bool]], ...] = (
         lambda one: one.bits == 4 and one.covariance_width is not None,
     ),
     (
-        f"`activations` may name these roles: {', '.join(sorted(_ROLE_NAMES))}",
-        lambda one: not _ROLE_NAMES.issuperset(one.activations),
+        f"`activations` may name these roles: {', '.join(sorted(ROLE_NAMES))}",
+        lambda one: not set(one.activations) <= set(ROLE_NAMES),
     ),
 )
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError
+from ringkas.family import Handling
 from ringkas.quantize import tables
 from ringkas.quantize.calibrate import Group, Inputs, collect, first_tokens, groups, token_ids
 from ringkas.quantize.for_onnx import widen as mix
@@ -22,7 +23,7 @@ from ringkas.quantize.for_onnx.layers import (
     RowLinear,
     StaticLinear,
 )
-from ringkas.quantize.for_onnx.schemes import LOWEST_OUTPUT, LOWEST_ROLE, Handling, OnnxScheme
+from ringkas.quantize.for_onnx.schemes import LOWEST_OUTPUT, LOWEST_ROLE, OnnxScheme
 from ringkas.quantize.rounding import Rounded, round4, round8
 from ringkas.quantize.smooth import Affine, centred, plain, transformed
 from ringkas.runtimes.reference import Reference, load_reference
@@ -84,7 +85,7 @@ class Quantizer:
         self.rows = rows
         self._encoder = self.reference.encoder
         self._lowest = _lowest(checkpoint)
-        self._groups = groups(self._encoder, checkpoint.family.name)
+        self._groups = groups(self._encoder, checkpoint.family)
         self._inputs = collect(self.reference, self._groups, rows, covariance_width)
         self._weights = sum(parameter.numel() for parameter in self._encoder.parameters())
         self._made: dict[tuple[object, ...], _Layer] = {}
@@ -111,7 +112,7 @@ class Quantizer:
         for name, module in self._encoder.named_modules():
             if name in names and name not in floating:
                 _check_width(name, cast(nn.Linear, module).in_features, max(2, scheme.block), scheme.target)
-            elif isinstance(module, nn.Embedding) and scheme.table_bits == 4 and mix.is_token_table(name):
+            elif isinstance(module, nn.Embedding) and scheme.table_bits == 4 and tables.is_token_table(name):
                 _check_width(name, module.embedding_dim, scheme.table_block, scheme.target)
 
     def losses(self, scheme: OnnxScheme) -> dict[str, float]:
@@ -260,7 +261,7 @@ def _tables(encoder: nn.Module, scheme: OnnxScheme) -> dict[str, nn.Module]:
         if not isinstance(module, nn.Embedding):
             continue
         table = module.weight.detach()
-        if scheme.table_bits == 4 and mix.is_token_table(name):
+        if scheme.table_bits == 4 and tables.is_token_table(name):
             found[name] = BlockTable(*tables.round_blocks(table, scheme.table_block))
         else:
             found[name] = QuantizedTable(*tables.round_rows(table))

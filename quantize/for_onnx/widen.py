@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ringkas.quantize.for_onnx.schemes import OnnxScheme
+from ringkas.quantize.tables import is_token_table
 from ringkas.runtimes.reference import Reference
 
 # A scale and a bias in float32 for each output channel.
@@ -76,11 +77,6 @@ def _other_bits(module: nn.Module, name: str, scheme: OnnxScheme) -> float:
     if scheme.table_bits == 4 and is_token_table(name):
         return 4 + 16 / scheme.table_block
     return 8 + _FLOAT_BITS / module.embedding_dim
-
-
-def is_token_table(name: str) -> bool:
-    """Of an encoder's embedding tables the one of tokens, the only one large enough for 4 bits to matter."""
-    return name.rsplit(".", 1)[-1] in ("word_embeddings", "tok_embeddings")
 
 
 def widest(candidates: Sequence[Candidate], scheme: OnnxScheme, available: float) -> frozenset[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ringkas.errors import TargetError
+from ringkas.targets import targets
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,6 @@ TENSORRT_SCHEMES: Mapping[str, TensorRTScheme] = {
         ),
     )
 }
-# The engines that run these graphs; a target's name is one of them and a precision.
-TENSORRT_ENGINES = ("tensorrt", "tensorrt-rtx")
 
 
 def tensorrt_scheme(target: str) -> TensorRTScheme:
@@ -112,8 +111,9 @@ def tensorrt_scheme(target: str) -> TensorRTScheme:
     Raises:
         TargetError: the target is not one of these.
     """
-    family, _, precision = target.rpartition("-")
-    if family in TENSORRT_ENGINES and precision in TENSORRT_SCHEMES:
+    known = targets().get(target)
+    precision = target.rpartition("-")[2]
+    if known is not None and known.format.plans and precision in TENSORRT_SCHEMES:
         return TENSORRT_SCHEMES[precision]
     raise TargetError(
         f"there is no TensorRT scheme {target!r}",

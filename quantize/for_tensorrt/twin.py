@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.quantize.calibrate import Group, Inputs, collect, groups, token_ids
-from ringkas.quantize.for_onnx.widen import is_token_table
 from ringkas.quantize.for_tensorrt.layers import QdqInput, QdqLinear, QdqTable, WideLayerNorm, round_to
 from ringkas.quantize.for_tensorrt.schemes import Levels, Range, TensorRTScheme
 from ringkas.quantize.rounding import round8
 from ringkas.quantize.smooth import Affine, centred, transformed
-from ringkas.quantize.tables import round_rows
+from ringkas.quantize.tables import is_token_table, round_rows
 from ringkas.runtimes.reference import Reference, load_reference
 
 # The smallest scale: of a channel of zeros, and what float16 still holds as a normal number.
@@ -71,7 +70,7 @@ def _calibrated(
     """The quantised layers by name, and the texts that set their ranges; runs the weights in float32."""
     reference = load_reference(checkpoint)
     reference.requires_grad_(False)
-    found = groups(reference.encoder, checkpoint.family.name)
+    found = groups(reference.encoder, checkpoint.family)
     wanted = [group for group in found if group.role.name in scheme.ranges]
     rows = token_ids(checkpoint, scheme.calibration_tokens)
     gathered = collect(reference, wanted, rows)

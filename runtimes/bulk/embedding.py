@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import IO, Any, Literal
 
 from ringkas.artifact import MANIFEST_FILE, Artifact
 from ringkas.errors import TextError
-from ringkas.files import sha256, write_bytes
+from ringkas.files import sha256, staged_file, write_bytes
 from ringkas.runtimes.bulk.rows import BadRow, Window, windows
 from ringkas.runtimes.bulk.shards import (
     Identity,
@@ -226,17 +225,13 @@ def one_file(place: Path | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    partial = place.with_name(f".{place.name}.{os.getpid()}")
     try:
-        with partial.open("wb") as stream:
+        with staged_file(place) as partial, partial.open("wb") as stream:
             yield stream
-        partial.replace(place)
     except OSError as error:
         raise TextError(
             f"cannot write {place}", why=error.strerror or str(error), fix="Nothing was left half-written"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _bad_row(bad: BadRow) -> TextError:

@@ -13,7 +13,8 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from ringkas.artifact import MANIFEST_FILE, Artifact, open_artifact
-from ringkas.errors import RingkasError, TextError, require
+from ringkas.errors import RingkasError, TextError
+from ringkas.extras import require
 from ringkas.files import is_inside, sha256
 from ringkas.runtimes.bulk.embedding import Job, Run, Watch
 from ringkas.runtimes.bulk.rows import problem_of, windows

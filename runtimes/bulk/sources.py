@@ -14,7 +14,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from ringkas.errors import RingkasError, TextError, require
+from ringkas.errors import RingkasError, TextError
+from ringkas.extras import require
 from ringkas.files import sha256
 from ringkas.runtimes.bulk.rows import MAX_BYTES, Bad, Block
 from ringkas.text_files import JSON_LINES, PLAIN, TEXT_COLUMN

@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from ringkas.errors import TargetError, require
+from ringkas.errors import TargetError
+from ringkas.extras import require
 from ringkas.runtimes.engine import Vectors
 from ringkas.runtimes.vectors import Array
 

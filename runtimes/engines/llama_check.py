@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ringkas.errors import ArtifactError
+from ringkas.families import FAMILIES
 from ringkas.runtimes.engines.llama_header import GgufHeader
 from ringkas.spec import EncodingSpec
 
@@ -14,36 +15,12 @@ POOLING_NUMBERS: Mapping[tuple[str, ...], int] = {("mean",): 1, ("cls",): 2, ("l
 
 _MOST_LAYERS, _WIDEST, _LONGEST = 512, 1 << 16, 1 << 20
 
-# Shapes by the names of sizes; `{}` is the layer. A `?` marks what some checkpoints lack.
-_BERT = {
-    "token_embd.weight": ("width", "vocabulary"),
-    "position_embd.weight": ("width", "context"),
-    "token_types.weight?": ("width", "token_types"),
-    "token_embd_norm.weight": ("width",),
-    "token_embd_norm.bias": ("width",),
-    **{f"blk.{{}}.attn_{part}.weight": ("width", "width") for part in ("q", "k", "v", "output")},
-    **{f"blk.{{}}.attn_{part}.bias?": ("width",) for part in ("q", "k", "v", "output")},
-    "blk.{}.attn_output_norm.weight": ("width",),
-    "blk.{}.attn_output_norm.bias": ("width",),
-    "blk.{}.ffn_up.weight": ("width", "inner"),
-    "blk.{}.ffn_up.bias?": ("inner",),
-    "blk.{}.ffn_down.weight": ("inner", "width"),
-    "blk.{}.ffn_down.bias?": ("width",),
-    "blk.{}.layer_output_norm.weight": ("width",),
-    "blk.{}.layer_output_norm.bias": ("width",),
+# The tensors of each architecture, from the families that become it.
+_TENSORS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    family.gguf.architecture: family.gguf.shapes
+    for family in FAMILIES.values()
+    if not isinstance(family.gguf, str)
 }
-_MODERN_BERT = {
-    "token_embd.weight": ("width", "vocabulary"),
-    "token_embd_norm.weight": ("width",),
-    "output_norm.weight": ("width",),
-    "blk.{}.attn_norm.weight?": ("width",),
-    "blk.{}.attn_qkv.weight": ("width", "three_widths"),
-    "blk.{}.attn_output.weight": ("width", "width"),
-    "blk.{}.ffn_up.weight": ("width", "two_inner"),
-    "blk.{}.ffn_down.weight": ("inner", "width"),
-    "blk.{}.ffn_norm.weight": ("width",),
-}
-_TENSORS: Mapping[str, Mapping[str, tuple[str, ...]]] = {"bert": _BERT, "modern-bert": _MODERN_BERT}
 
 # What the graph adds or multiplies as it is, so that only float32 will do.
 _FLOAT_ONLY = ("norm.weight", ".bias", "token_types.weight")

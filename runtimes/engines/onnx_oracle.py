@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ringkas.errors import ArtifactError, load_onnxruntime
+from ringkas.errors import ArtifactError
+from ringkas.extras import load_onnxruntime
 from ringkas.runtimes.engine import Engine, Vectors
-from ringkas.runtimes.engines.onnxruntime_engine import SENTENCE_OUTPUT, TOKEN_OUTPUT
-from ringkas.spec import EncodingSpec
+from ringkas.spec import SENTENCE_OUTPUT, TOKEN_OUTPUT, EncodingSpec
 from ringkas.tokens import TokenBatch
 
 ORACLE = "oracle: ONNX Runtime on the CPU, the same typed graph; the plan itself was not executed"

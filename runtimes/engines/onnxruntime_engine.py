@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from ringkas.artifact import Artifact
-from ringkas.errors import ArtifactError, load_onnxruntime
+from ringkas.errors import ArtifactError
+from ringkas.extras import load_onnxruntime
 from ringkas.runtimes.engine import Engine, Vectors
+from ringkas.spec import SENTENCE_OUTPUT, TOKEN_OUTPUT
 from ringkas.tokens import TokenBatch
-
-# The names of every graph this project makes; see export/to_onnx/graph.py.
-INPUTS = ("input_ids", "attention_mask")
-TOKEN_OUTPUT, SENTENCE_OUTPUT = "last_hidden_state", "sentence_embedding"
 
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 _ERRORS_ONLY = 3

@@ -15,10 +15,10 @@ from ringkas.artifact import Artifact
 from ringkas.errors import ArtifactError
 from ringkas.runtimes.engine import Engine, Vectors
 from ringkas.runtimes.engines.cuda_device import Cuda, aligned
-from ringkas.runtimes.engines.onnxruntime_engine import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT
 from ringkas.runtimes.engines.tensorrt_library import LIBRARIES, get_log, load_library
 from ringkas.runtimes.engines.tensorrt_profiles import Shape, choose, split
 from ringkas.runtimes.engines.tensorrt_record import check_machine, read_record, rebuild_hint
+from ringkas.spec import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT
 from ringkas.tokens import TokenBatch
 
 

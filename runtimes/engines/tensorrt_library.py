@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from ringkas.errors import MissingExtra
-
-# Modules to import in this order; the last one is the interface.
-Modules = tuple[str, ...]
+from ringkas.extras import TENSORRT_BUILDERS, TENSORRT_RTX, TENSORRT_RUNNERS, Modules, is_there
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,13 @@ LIBRARIES: Mapping[str, Library] = {
     "tensorrt": Library(
         "TensorRT",
         "tensorrt",
-        (("tensorrt",), ("tensorrt_libs", "tensorrt_bindings")),
-        (("tensorrt_lean",), ("tensorrt_lean_libs", "tensorrt_lean_bindings")),
+        TENSORRT_BUILDERS,
+        TENSORRT_RUNNERS,
     ),
     "tensorrt-rtx": Library(
         "TensorRT-RTX",
         "tensorrt-rtx",
-        (("tensorrt_rtx",), ("tensorrt_rtx_libs", "tensorrt_rtx_bindings")),
+        TENSORRT_RTX,
         ahead_of_time=True,
     ),
 }
@@ -54,7 +51,7 @@ def find_library(engine: str, *, building: bool) -> Modules | None:
     """The modules of the library that builds (or runs) for `engine`, or None when there is none here."""
     library = LIBRARIES[engine]
     candidates = library.builders if building else library.builders + library.runners
-    return next((names for names in candidates if all(map(find_spec, names))), None)
+    return next((names for names in candidates if all(map(is_there, names))), None)
 
 
 def load_library(engine: str, *, building: bool) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from ringkas.artifact import Artifact, open_artifact
 from ringkas.checkpoint import open_checkpoint
 from ringkas.errors import ArtifactError, TextError
+from ringkas.machine import tool_versions
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.encoder import load, load_reference_encoder
 from ringkas.runtimes.engine import Vectors
@@ -28,7 +29,6 @@ from ringkas.runtimes.evaluate.metrics import (
     score_ranking,
 )
 from ringkas.runtimes.parity.judge import spearman
-from ringkas.runtimes.parity.verify import tool_versions
 from ringkas.spec import EncodingSpec
 
 SCHEMA_VERSION = 1

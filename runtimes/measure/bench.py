@@ -14,6 +14,7 @@ import numpy as np
 from ringkas.artifact import Artifact, open_artifact
 from ringkas.checkpoint import open_checkpoint
 from ringkas.errors import MissingExtra
+from ringkas.machine import tool_versions
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.engine import Vectors
 from ringkas.runtimes.measure import ceiling as ceilings
@@ -21,14 +22,14 @@ from ringkas.runtimes.measure.arrivals import Served, serve_rounds
 from ringkas.runtimes.measure.cases import MIX, SERVER, Case, built_in_language, built_in_texts, cases
 from ringkas.runtimes.measure.ceiling import Ceiling
 from ringkas.runtimes.measure.intervals import Ratio, paired_ratio
-from ringkas.runtimes.measure.least_time import floor_ms, shape_of
+from ringkas.runtimes.measure.least_time import floor_ms, work_of
 from ringkas.runtimes.measure.machine import Machine, describe_machine
 from ringkas.runtimes.measure.rounds import Measured, Plan, measured, open_workers, time_rounds
 from ringkas.runtimes.measure.worker import Subject, Worker
 from ringkas.runtimes.parity.floors import floor_of
 from ringkas.runtimes.parity.judge import cosine
 from ringkas.runtimes.parity.probe import load_probe
-from ringkas.runtimes.parity.verify import covered_rows, full_ids, tool_versions
+from ringkas.runtimes.parity.verify import covered_rows, full_ids
 from ringkas.tokens import TextTokenizer
 
 REFERENCE_NAME = "PyTorch"
@@ -179,7 +180,7 @@ class _Compared:
         least, mean = (float(cosines.min()), float(cosines.mean())) if len(cosines) else (0.0, 0.0)
         passed = None
         if artifact is not None:
-            floor = floor_of(artifact.manifest.precision)
+            floor = floor_of(artifact.manifest.precision, artifact.manifest.promised_cosine_min)
             passed = least >= floor.cosine_min and mean >= floor.cosine_mean
         return Fidelity(len(cosines), least, mean, passed)
 
@@ -222,9 +223,9 @@ def _ratios(record: Measured, first: Measured) -> dict[str, Ratio]:
 
 
 def _floors(artifact: Artifact | None, record: Measured, ceiling: Ceiling | None) -> dict[str, float]:
-    shape = shape_of(artifact) if artifact else None
-    if shape is None or ceiling is None:
+    work = work_of(artifact) if artifact else None
+    if work is None or ceiling is None:
         return {}
     # The median over texts of many lengths has no floor of its own.
     timings = (timing for timing in record.timings if timing.case != MIX)
-    return {timing.case: floor_ms(shape, timing, ceiling) for timing in timings}
+    return {timing.case: floor_ms(work, timing, ceiling) for timing in timings}

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ringkas.errors import require
+from ringkas.extras import require
 from ringkas.runtimes.measure.cases import OFFLINE, Case
 from ringkas.runtimes.measure.rounds import Timing
 from ringkas.runtimes.measure.worker import Subject

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ringkas.doctor import cpu_features
+from ringkas.machine import cpu_features
 
 _PROC = Path("/proc")
 _POWERCAP = Path("/sys/class/powercap")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
-from ringkas.errors import require
+from ringkas.extras import require
 from ringkas.runtimes.measure.bench import BenchResult, BenchRow
 from ringkas.runtimes.measure.cases import MIX, OFFLINE, SINGLE_STREAM
 from ringkas.runtimes.measure.table import timing_of

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ringkas.machine import tool_versions
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.measure.arrivals import serve_rounds
 from ringkas.runtimes.measure.bench import BenchResult, BenchRow
@@ -17,7 +18,6 @@ from ringkas.runtimes.measure.http_client import Server
 from ringkas.runtimes.measure.machine import describe_machine
 from ringkas.runtimes.measure.rounds import Plan, measured, open_workers
 from ringkas.runtimes.measure.worker import Subject
-from ringkas.runtimes.parity.verify import tool_versions
 
 _WORKER = (sys.executable, "-m", "ringkas.runtimes.measure.http_worker")
 

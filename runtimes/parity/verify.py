@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -17,6 +15,7 @@ from ringkas.artifact import PARITY_FILE, Artifact, Source, open_artifact
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import TextError
 from ringkas.files import write_json
+from ringkas.machine import tool_versions
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
 from ringkas.runtimes.parity.floors import floor_of
@@ -25,24 +24,7 @@ from ringkas.runtimes.parity.probe import Probe, load_probe, make_probe
 from ringkas.runtimes.parity.search import compare_search, make_search_probe, search_failures
 from ringkas.runtimes.parity.witness import NOBODY, claim, hear, remarks_on, say
 from ringkas.text_files import read_texts
-from ringkas.version import __version__
 from ringkas.vocabulary import load_kept_ids
-
-# The packages whose versions a report names, when they are installed.
-_TOOLS = (
-    "numpy",
-    "tokenizers",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "torch",
-    "transformers",
-    "sentence-transformers",
-    "llama-cpp-python",
-    "tensorrt",
-    "tensorrt_rtx_cu13_bindings",
-    "tensorrt_lean_cu13_bindings",
-    "cuda-bindings",
-)
 
 # The cosine of one model's vector, stored in float16, with the same from another machine: above it by far.
 _SAME_MODEL = 0.9999
@@ -177,17 +159,6 @@ def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:
     search = compare_search(encoder, probe.search)
     failures = report.failures + search_failures(search)
     return msgspec.structs.replace(report, search=search, failures=failures, passed=not failures)
-
-
-def tool_versions() -> dict[str, str]:
-    """The versions and the machine that a result depends on."""
-    found = {"ringkas": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    for name in _TOOLS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _may_record(is_source: bool, probe: Probe, own: Mapping[str, list[str]], progress: Progress) -> bool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ringkas.artifact import Artifact, open_artifact
-from ringkas.errors import RingkasError, TargetError, require
+from ringkas.errors import RingkasError, TargetError
+from ringkas.extras import require
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.encoder import load
 from ringkas.runtimes.long_texts import LongTexts

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ringkas import demo_e5
 from ringkas.errors import MissingExtra
-from ringkas.families import E5_PROMPTS, Known
+from ringkas.known import E5_PROMPTS, Known
 
 # What a model card's front matter may say of its weights, and what a reader must know then. A folder made
 # from such a checkpoint carries the key on, and every artifact made from it the sentence.

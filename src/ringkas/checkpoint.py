@@ -18,7 +18,8 @@ import msgspec
 from ringkas import settings
 from ringkas.builtin import BUILT_IN, NOTES, WEIGHTS_KEY
 from ringkas.errors import CheckpointError
-from ringkas.families import FAMILIES, Family, family_of
+from ringkas.families import FAMILIES, family_of
+from ringkas.family import Family, Positions
 from ringkas.json_files import convert, read_json
 from ringkas.locate import Place, locate
 from ringkas.modules import (
@@ -168,8 +169,8 @@ def open_checkpoint(
     modules = read_modules(root)
     path = root / modules.transformer
     config = _config(path)
-    read = convert(config, _Config, path / "config.json")
     family = family_of(config)
+    read = convert(family.common(config), _Config, path / "config.json")
     settings.check_files(path)
     remarks = settings.check_settings(path / "config.json", config, settings.CONFIG)
     if not as_embedder:
@@ -299,7 +300,8 @@ def _tokenizer(path: Path, config: _Config, family: Family) -> tuple[_Tokenizer,
             fix="Save the model after model.resize_token_embeddings(len(tokenizer))",
         )
     _check_declared(path, tokenizer)
-    if padding_side(path, {"padding": tokenizer.padding}) != "right" and family.name == "bert":
+    side = padding_side(path, {"padding": tokenizer.padding})
+    if side != "right" and family.positions is Positions.FROM_ZERO:
         raise CheckpointError(
             f"{path} pads on the left (padding_side)",
             why="its positions count the padding, so that a text's vector would depend on its neighbours",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from typing import Any
-
 
 class RingkasError(Exception):
     """Bad input or usage: the command line prints it as one line and exits with status 2."""
@@ -44,36 +41,6 @@ class MissingExtra(RingkasError):
             why=f"this needs the extra [{extra}]",
             fix=fix or f"Run: pip install 'ringkas[{extra}]'",
         )
-
-
-def require(extra: str, *modules: str) -> None:
-    """Raises `MissingExtra` for the first of `modules` that is not installed."""
-    for module in modules:
-        if find_spec(module) is None:
-            raise MissingExtra(module.replace("_", "-"), extra)
-
-
-def load_onnxruntime() -> Any:
-    """The module, once it is known to work.
-
-    Raises:
-        MissingExtra: it is not installed.
-        RingkasError: it is there, but cannot be used.
-    """
-    try:
-        import onnxruntime
-
-        _ = onnxruntime.InferenceSession
-    except (ImportError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
-            raise MissingExtra("onnxruntime", "onnx") from None
-        # Who uninstalls one of onnxruntime and onnxruntime-gpu takes most of the other with it.
-        raise RingkasError(
-            "onnxruntime is broken",
-            why=str(error),
-            fix="Run: pip uninstall onnxruntime onnxruntime-gpu; pip install 'ringkas[onnx]' (or [onnx-gpu])",
-        ) from None
-    return onnxruntime
 
 
 def _sentence(text: str) -> str:

@@ -1,51 +1,165 @@
-"""What differs between model families and between known checkpoints, as tables."""
+"""The families: one row for each architecture, with every fact that any stage needs (family.py says which).
+
+To add one, add its row and a test file in tests/families.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from ringkas.errors import CheckpointError
+from ringkas.family import (
+    ATTENTION_INPUT,
+    ATTENTION_OUTPUT,
+    FEED_FORWARD_INPUT,
+    FEED_FORWARD_OUTPUT,
+    Config,
+    Family,
+    Gguf,
+    GgufValue,
+    Handling,
+    Positions,
+    Role,
+)
+
+_BERT_ROLES = (
+    Role(
+        ATTENTION_INPUT,
+        ("attention.self.query", "attention.self.key", "attention.self.value"),
+        Handling.CENTRED,
+    ),
+    Role(ATTENTION_OUTPUT, ("attention.output.dense",), Handling.STATIC),
+    Role(FEED_FORWARD_INPUT, ("intermediate.dense",), Handling.CENTRED),
+    Role(FEED_FORWARD_OUTPUT, ("output.dense",), Handling.ROW),
+)
+
+# llama.cpp's BERT graph has the tanh form of GELU and nothing else; the two differ by less than 5e-4.
+_GELU = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_python")
+
+_BERT_GGUF = Gguf(
+    "bert",
+    {
+        "token_embd.weight": ("width", "vocabulary"),
+        "position_embd.weight": ("width", "context"),
+        "token_types.weight?": ("width", "token_types"),
+        "token_embd_norm.weight": ("width",),
+        "token_embd_norm.bias": ("width",),
+        **{f"blk.{{}}.attn_{part}.weight": ("width", "width") for part in ("q", "k", "v", "output")},
+        **{f"blk.{{}}.attn_{part}.bias?": ("width",) for part in ("q", "k", "v", "output")},
+        "blk.{}.attn_output_norm.weight": ("width",),
+        "blk.{}.attn_output_norm.bias": ("width",),
+        "blk.{}.ffn_up.weight": ("width", "inner"),
+        "blk.{}.ffn_up.bias?": ("inner",),
+        "blk.{}.ffn_down.weight": ("inner", "width"),
+        "blk.{}.ffn_down.bias?": ("width",),
+        "blk.{}.layer_output_norm.weight": ("width",),
+        "blk.{}.layer_output_norm.bias": ("width",),
+    },
+    epsilon=("layer_norm_eps", 1e-12),
+    required={
+        "hidden_act": _GELU,
+        "position_embedding_type": ("absolute", None),
+        "is_decoder": (False, None),
+    },
+)
+
+_ROBERTA_HEADS = ("lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias", "lm_head.weight")
 
 
-@dataclass(frozen=True)
-class Family:
-    """One encoder architecture.
+def _modernbert_keys(config: Config) -> dict[str, GgufValue]:
+    rope = config.get("rope_parameters") or {}
+    everywhere = rope.get("full_attention", {}).get("rope_theta") or config.get("global_rope_theta", 160000.0)
+    nearby = rope.get("sliding_attention", {}).get("rope_theta") or config.get("local_rope_theta", 10000.0)
+    kinds = config.get("layer_types")
+    return {
+        "rope.freq_base": float(everywhere),
+        "rope.freq_base_swa": float(nearby),
+        "rope.scaling.type": "none",
+        "attention.sliding_window": int(config.get("local_attention", 128)),
+        "attention.sliding_window_pattern": (
+            [kind == "sliding_attention" for kind in kinds]
+            if kinds
+            else int(config.get("global_attn_every_n_layers", 3))
+        ),
+        "vocab_size": int(config["vocab_size"]),
+        "hidden_activation": config.get("hidden_activation") or "gelu",
+    }
 
-    Args:
-        name: the `model_type`.
-        architectures: the classes that a configuration may name.
-        offset_positions: positions start at `pad_token_id + 1` (RoBERTa).
-        gated: the feed-forward's activation multiplies a second product (a gate).
-    """
 
-    name: str
-    architectures: tuple[str, ...]
-    offset_positions: bool = False
-    gated: bool = False
-
-    def position_offset(self, config: Mapping[str, Any]) -> int:
-        """The first position id of a text: rows before it in the position table are never used by text."""
-        if not self.offset_positions:
-            return 0
-        pad_id = config.get("pad_token_id")
-        return (1 if pad_id is None else int(pad_id)) + 1
-
-    def max_positions(self, config: Mapping[str, Any]) -> int:
-        """The longest sequence, in tokens, that the position table (or rotary range) allows."""
-        return int(config["max_position_embeddings"]) - self.position_offset(config)
-
+_ALL = (
+    Family(
+        "bert",
+        architectures=("BertModel", "BertForMaskedLM"),
+        layers="encoder.layer",
+        roles=_BERT_ROLES,
+        token_table="embeddings.word_embeddings",
+        heads=("cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "cls.predictions.bias"),
+        positions=Positions.FROM_ZERO,
+        additive_mask=True,
+        token_types=True,
+        position_ids=True,
+        loading={"add_pooling_layer": False},
+        plain_attention=True,
+        gguf=_BERT_GGUF,
+    ),
+    Family(
+        "xlm-roberta",
+        architectures=("XLMRobertaModel", "XLMRobertaForMaskedLM"),
+        layers="encoder.layer",
+        roles=_BERT_ROLES,
+        token_table="embeddings.word_embeddings",
+        heads=_ROBERTA_HEADS,
+        positions=Positions.AFTER_PAD,
+        additive_mask=True,
+        token_types=True,
+        loading={"add_pooling_layer": False},
+        plain_attention=True,
+        gguf=_BERT_GGUF,  # whose position table starts at another row
+    ),
+    Family(
+        "modernbert",
+        architectures=("ModernBertModel", "ModernBertForMaskedLM"),
+        layers="layers",
+        roles=(
+            Role(ATTENTION_INPUT, ("attn.Wqkv",), Handling.CENTRED),
+            Role(ATTENTION_OUTPUT, ("attn.Wo",), Handling.STATIC),
+            Role(FEED_FORWARD_INPUT, ("mlp.Wi",), Handling.CENTRED),
+            Role(FEED_FORWARD_OUTPUT, ("mlp.Wo",), Handling.ROW),
+        ),
+        token_table="embeddings.tok_embeddings",
+        heads=("decoder.weight", "decoder.bias"),
+        positions=Positions.ROTARY,
+        gated=True,  # it makes a mask for each window, so it is given the 0/1 mask
+        gguf=Gguf(
+            "modern-bert",
+            {
+                "token_embd.weight": ("width", "vocabulary"),
+                "token_embd_norm.weight": ("width",),
+                "output_norm.weight": ("width",),
+                "blk.{}.attn_norm.weight?": ("width",),
+                "blk.{}.attn_qkv.weight": ("width", "three_widths"),
+                "blk.{}.attn_output.weight": ("width", "width"),
+                "blk.{}.ffn_up.weight": ("width", "two_inner"),
+                "blk.{}.ffn_down.weight": ("inner", "width"),
+                "blk.{}.ffn_norm.weight": ("width",),
+            },
+            epsilon=("norm_eps", 1e-5),
+            required={
+                "hidden_activation": ("gelu", "silu", None),
+                "norm_bias": (False, None),
+                "attention_bias": (False, None),
+                "mlp_bias": (False, None),
+            },
+            keys=_modernbert_keys,
+        ),
+    ),
+)
 
 # By `model_type` in config.json.
-FAMILIES: Mapping[str, Family] = {
-    "bert": Family("bert", ("BertModel", "BertForMaskedLM")),
-    "xlm-roberta": Family("xlm-roberta", ("XLMRobertaModel", "XLMRobertaForMaskedLM"), offset_positions=True),
-    "modernbert": Family("modernbert", ("ModernBertModel", "ModernBertForMaskedLM"), gated=True),
-}
+FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 
 
-def family_of(config: Mapping[str, Any]) -> Family:
+def family_of(config: Config) -> Family:
     """The family that a `config.json` declares.
 
     Raises:
@@ -61,56 +175,3 @@ def family_of(config: Mapping[str, Any]) -> Family:
         why="each family is converted by rules that were checked for it",
         fix="Supported model types: " + ", ".join(sorted(FAMILIES)),
     )
-
-
-@dataclass(frozen=True)
-class Known:
-    """What a published checkpoint's files leave unsaid."""
-
-    prompts: Mapping[str, str] = field(default_factory=dict)
-    languages: tuple[str, ...] = ()
-    licence: str | None = None
-
-
-E5_PROMPTS = {"query": "query: ", "passage": "passage: "}
-
-_RETRIEVE_ANSWER = (
-    "Given a passage that is guaranteed to contain the answer, "
-    "retrieve relevant passages that answer the query."
-)
-# The tasks on SEA-LION-E5-Embedding-600M's model card and the instruction of each.
-_SEA_LION_TASKS = {
-    "STS": "Retrieve semantically similar text.",
-    "PairClassification": "Retrieve semantically similar text.",
-    "Reranking": "Retrieve semantically similar text.",
-    "Clustering": "Classify text into its appropriate category",
-    "Classification": "Classify text into its appropriate category",
-    "Retrieval": _RETRIEVE_ANSWER,
-    "QARetrieval": _RETRIEVE_ANSWER,
-    "BitextMining": "Retrieve parallel sentences.",
-    "InstructionRetrieval": (
-        "Given a instruction and a output, retrieve the most relevant output that answer the instruction."
-    ),
-    "MultiLabelTextClassification": "Classify the given text into its appropriate classes",
-    "Summarization": "Summarize the given text.",
-}
-SEA_LION_PROMPTS = {task: f"Instruct: {text}\nQuery: " for task, text in _SEA_LION_TASKS.items()}
-SEA_LION_LANGUAGES = ("en", "zh", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta")
-
-# By the last part of the hub id, in lower case; a local folder of that name counts as well.
-KNOWN: Mapping[str, Known] = {
-    "multilingual-e5-small": Known(E5_PROMPTS, licence="mit"),
-    "multilingual-e5-base": Known(E5_PROMPTS, licence="mit"),
-    "multilingual-e5-large": Known(E5_PROMPTS, licence="mit"),
-    "multilingual-e5-small-ko": Known(E5_PROMPTS),
-    "dragonkue-koen-e5-tiny": Known(E5_PROMPTS, languages=("ko", "en")),
-    "sea-lion-e5-embedding-600m": Known(SEA_LION_PROMPTS, SEA_LION_LANGUAGES),
-    # No prompts are published for these two: those of SEA-LION-E5 are not theirs.
-    "sea-lion-modernbert-embedding-300m": Known(languages=SEA_LION_LANGUAGES),
-    "sea-lion-modernbert-embedding-600m": Known(languages=SEA_LION_LANGUAGES),
-}
-
-
-def known(source: str) -> Known:
-    """The table's entry for a hub id or a folder's name; an empty one when there is none."""
-    return KNOWN.get(source.rsplit("/", 1)[-1].lower(), Known())

@@ -52,11 +52,20 @@ def write_bytes(file: Path, data: Buffer) -> None:
         with file.open("wb") as stream:
             stream.write(data)
         return
-    _sweep(file)
-    with _unfinished(file) as partial:
-        with partial.open("wb") as stream:
-            stream.write(data)
-        partial.replace(file)
+    with staged_file(file) as partial, partial.open("wb") as stream:
+        stream.write(data)
+
+
+@contextmanager
+def staged_file(place: Path) -> Iterator[Path]:
+    """A name beside `place` for a new file, which is renamed into it when the block ends well, else removed.
+
+    What killed runs left unfinished beside it is swept first.
+    """
+    _sweep(place)
+    with _unfinished(place) as partial:
+        yield partial
+        partial.replace(place)
 
 
 def require_folder_of(file: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ringkas.artifact import MANIFEST_FILE
 from ringkas.builtin import BUILT_IN
-from ringkas.errors import CheckpointError, require
-from ringkas.families import KNOWN, Known, known
+from ringkas.errors import CheckpointError
+from ringkas.extras import require
+from ringkas.known import KNOWN, Known, known
 from ringkas.vocabulary import VOCABULARY_FILE
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")

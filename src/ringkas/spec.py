@@ -6,6 +6,10 @@ from typing import Literal, get_args
 
 import msgspec
 
+# The names of every graph's inputs and outputs.
+INPUTS = ("input_ids", "attention_mask")
+TOKEN_OUTPUT, SENTENCE_OUTPUT = "last_hidden_state", "sentence_embedding"
+
 # sentence-transformers' names, in the order in which it concatenates several modes.
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 

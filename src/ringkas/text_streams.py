@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ringkas.errors import TextError, require
+from ringkas.errors import TextError
+from ringkas.extras import require
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

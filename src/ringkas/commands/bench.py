@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ringkas.commands.options import exit_by, print_json, threads_option
-from ringkas.errors import require
+from ringkas.extras import require
 from ringkas.progress import Progress
 
 _file = click.Path(path_type=Path)

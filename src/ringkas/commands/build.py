@@ -58,7 +58,6 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     """
     from ringkas.checkpoint import open_checkpoint
     from ringkas.export.build import BuildOptions, build_all, prune_options
-    from ringkas.quantize.for_tensorrt.schemes import TENSORRT_ENGINES
     from ringkas.targets import target
 
     wish = read_wish(options)
@@ -66,7 +65,7 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
         raise click.UsageError(
             "--seed goes with --min-cosine, --max-size or --fastest.", click.get_current_context()
         )
-    if not any(target(name).engine in TENSORRT_ENGINES for name in options["targets"]):
+    if not any(target(name).format.plans for name in options["targets"]):
         refuse_plan_options()
     scheme = read_scheme_option(options)
     languages = [] if options["languages"] is None else parse_languages(options["languages"])

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ringkas import texts as text_sets
 from ringkas.artifact import Artifact, Manifest, Source, seal
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import CheckpointError, TargetError
-from ringkas.families import Family
+from ringkas.family import Family
 from ringkas.runtimes.encoder import Encoder, load_reference_encoder
 from ringkas.tokens import TextTokenizer
 
@@ -244,9 +244,8 @@ def test_a_wrong_position_offset_is_seen(tiny: Checkpoint, tmp_path: Path) -> No
     texts = list(text_sets.probe(("en",))["en"])
     with load_reference_encoder(tiny.path, threads=1) as encoder:
         reference = encoder.encode(texts)
-    wrong = replace(
-        tiny, family=Sabotaged(tiny.family.name, tiny.family.architectures, tiny.family.offset_positions)
-    )
+    facts = {one.name: getattr(tiny.family, one.name) for one in fields(Family)}
+    wrong = replace(tiny, family=Sabotaged(**facts))
     assert cosines(convert(tiny, "gguf-f32", tmp_path / "right").encode(texts), reference).min() > 0.99999
     spec = replace_spec(wrong)
     assert cosines(convert(spec, "gguf-f32", tmp_path / "wrong").encode(texts), reference).min() < 0.999

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from ringkas.errors import TargetError
+from ringkas.family import Handling
 from ringkas.quantize.for_onnx.scheme_file import read_scheme
-from ringkas.quantize.for_onnx.schemes import SCHEMES, Handling
+from ringkas.quantize.for_onnx.schemes import SCHEMES
 
 
 def written(folder: Path, fields: dict[str, Any]) -> Path:

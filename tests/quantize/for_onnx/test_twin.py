@@ -15,9 +15,10 @@ from torch import nn
 from ringkas import open_checkpoint
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError, TargetError
+from ringkas.family import Handling
 from ringkas.quantize.calibrate import first_tokens, token_ids
 from ringkas.quantize.for_onnx.layers import QuantizedTable, RowLinear, StaticLinear
-from ringkas.quantize.for_onnx.schemes import SCHEMES, Handling, OnnxScheme
+from ringkas.quantize.for_onnx.schemes import SCHEMES, OnnxScheme
 from ringkas.quantize.for_onnx.twin import Quantizer, quantize
 
 INT8, INT4 = SCHEMES["onnx-int8"], replace(SCHEMES["onnx-int4"], bits_per_weight=None)

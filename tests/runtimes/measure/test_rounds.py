@@ -11,8 +11,9 @@ from ringkas import RingkasError
 from ringkas.artifact import open_artifact
 from ringkas.runtimes.measure import ceiling
 from ringkas.runtimes.measure.cases import MIX, OFFLINE, SINGLE_STREAM, Case
-from ringkas.runtimes.measure.least_time import shape_of
+from ringkas.runtimes.measure.least_time import is_integer, work_of
 from ringkas.runtimes.measure.rounds import Plan, Subject, measure, open_workers, time_rounds
+from ringkas.runtimes.parity.floors import FLOORS
 
 QUICK = Plan(rounds=2, seconds=0.05, threads=1)
 TEXTS = ("one two", "a sentence of some ten words that says next to nothing")
@@ -71,9 +72,15 @@ def test_ceilings_are_plausible() -> None:
 
 
 def test_operations_of_minilm_are_those_of_its_shape(demo_artifacts: Path) -> None:
-    shape = shape_of(open_artifact(demo_artifacts / "onnx-fp32"))
-    assert shape is not None
+    work = work_of(open_artifact(demo_artifacts / "onnx-fp32"))
+    assert work is not None
     # 6 layers, 384 wide, 1,536 inside: 10.6 million weights in the linear layers, two operations each.
-    assert shape.operations(1) == pytest.approx(2 * 10_616_832 + 2 * 6 * 2 * 384, rel=1e-9)
-    assert not shape.integer
-    assert shape.weight_bytes == pytest.approx(4 * 10_616_832, rel=0.05)
+    assert work.operations(1) == pytest.approx(2 * 10_616_832 + 2 * 6 * 2 * 384, rel=1e-9)
+    assert not work.integer
+    assert work.weight_bytes == pytest.approx(4 * 10_616_832, rel=0.05)
+
+
+def test_every_precision_of_8_bits_and_fewer_is_multiplied_in_integers() -> None:
+    found = {precision: is_integer(precision) for precision in FLOORS}
+    assert {name for name, integer in found.items() if integer} == {"8bit", "6bit", "5bit", "4bit"}
+    assert {name for name, integer in found.items() if not integer} == {"fp32", "fp16", "bf16", "fp8"}

@@ -1,0 +1,58 @@
+"""GGUF as a format: whether llama.cpp can compute the family, and how the file is used without ringkas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ringkas.artifact import Artifact, Manifest
+from ringkas.checkpoint import Checkpoint
+from ringkas.export import finish
+from ringkas.export.finish import Job, Written
+from ringkas.export.to_gguf.architecture import architecture_of
+from ringkas.export.to_gguf.convert import write_gguf
+from ringkas.runtimes.parity.judge import ParityReport
+from ringkas.runtimes.parity.probe import Probe
+from ringkas.targets import Target
+
+if TYPE_CHECKING:
+    from ringkas.export.build import BuildOptions
+
+_POOLING = {"lasttoken": "last"}
+_CARD = """```
+llama-server -m {model_file} --embedding --pooling {pooling} --ubatch-size {max_length}
+```
+
+and for Ollama, `ollama create NAME -f Modelfile` with a `Modelfile` of one line:
+
+```
+FROM ./{model_file}
+```
+
+Put the prompt, if there is one, before the text yourself, and scale the vectors to length 1: not every server
+does."""
+
+
+def check(checkpoint: Checkpoint, target: Target, options: BuildOptions) -> None:
+    """Refuses what llama.cpp's graph cannot compute."""
+    architecture_of(checkpoint)
+
+
+def write(job: Job) -> Written:
+    result = write_gguf(job.checkpoint, job.target.name, job.folder, job.progress)
+    for warning in result.warnings:
+        job.progress.say(f"{job.target.name}: {warning}")
+    return Written(result.model_file, result.scheme)
+
+
+def judge(job: Job, artifact: Artifact, probe: Probe) -> ParityReport:
+    """By llama.cpp."""
+    return finish.judge(artifact, probe, job.progress)
+
+
+def card(manifest: Manifest) -> str:
+    mode = manifest.encoding.pooling.modes[0]
+    return _CARD.format(
+        model_file=manifest.model_file,
+        pooling=_POOLING.get(mode, mode),
+        max_length=manifest.encoding.max_length,
+    )

@@ -1,0 +1,130 @@
+"""What one model architecture is made of: the columns of the table in families.py, and what each means.
+
+Everything that loading, quantising, exporting or running needs to know about an architecture is a fact in its
+row. tests/test_family_facts.py holds each fact against transformers' own model, so that a forgotten or
+wrong one fails there under its own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+Config = Mapping[str, Any]
+# What a GGUF key may hold: a float becomes float32, an int uint32, a list an array.
+GgufValue = bool | int | float | str | list[bool]
+
+
+class Handling(Enum):
+    """How a linear layer's float input becomes unsigned 8-bit integers."""
+
+    CENTRED = "centred"  # static, each channel shifted and scaled: in LayerNorm's output a few stand far off
+    STATIC = "static"  # one range for all channels
+    ROW = "row"  # a range for each token: for values whose range differs between them
+
+
+ATTENTION_INPUT, ATTENTION_OUTPUT = "attention input", "attention output"
+FEED_FORWARD_INPUT, FEED_FORWARD_OUTPUT = "feed-forward input", "feed-forward output"
+ROLE_NAMES = (ATTENTION_INPUT, ATTENTION_OUTPUT, FEED_FORWARD_INPUT, FEED_FORWARD_OUTPUT)
+
+
+@dataclass(frozen=True)
+class Role:
+    """Linear layers of a transformer layer that share an input, by their names in that layer."""
+
+    name: str
+    layers: tuple[str, ...]
+    handling: Handling
+
+
+class Positions(Enum):
+    """Where a text's positions come from."""
+
+    FROM_ZERO = "a table whose row 0 is the first token's"
+    AFTER_PAD = "a table whose row pad_token_id + 1 is the first token's (RoBERTa)"
+    ROTARY = "no table: queries and keys are rotated"
+
+
+@dataclass(frozen=True)
+class Gguf:
+    """One family as llama.cpp knows it. Tensor names come from the gguf package's own map.
+
+    Args:
+        architecture: llama.cpp's name.
+        shapes: the shape of each tensor of a file by the names of sizes (runtimes/engines/llama_check.py);
+            `{}` is the layer, and a `?` marks what some checkpoints lack.
+        epsilon: the config key of the norms' epsilon, and transformers' default.
+        required: the values that config keys must have, because llama.cpp's graph has nothing else.
+        keys: further keys of the file, without the architecture's prefix.
+    """
+
+    architecture: str
+    shapes: Mapping[str, tuple[str, ...]]
+    epsilon: tuple[str, float]
+    required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    keys: Callable[[Config], Mapping[str, GgufValue]] = lambda config: {}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture.
+
+    Args:
+        name: the `model_type` in config.json.
+        architectures: the classes that config.json may name, the encoder's own first; another class is no
+            embedder.
+        layers: the name of the list of transformer layers in transformers' encoder.
+        roles: the linear layers of a transformer layer, in the order of computation.
+        token_table: the name of the embedding table of tokens in the encoder.
+        heads: ends of the names of tensors outside the encoder that have a row a token.
+        positions: where positions come from.
+        additive_mask: the encoder takes a mask of shape (batch, 1, 1, sequence) that is added to the scores:
+            three operators in the graph instead of twenty. Else it gets the 0/1 mask as it is.
+        token_types: the encoder is given token types, all zero.
+        position_ids: the encoder is given the positions 0, 1, 2, ..., which saves it making them.
+        loading: arguments for `from_pretrained` that leave out what plays no part in an embedding.
+        plain_attention: attention is softmax(q k' + mask) v, with no rotation, window or bias between: what
+            ONNX Runtime's MultiHeadAttention computes.
+        gated: the feed-forward's activation multiplies a second product (a gate).
+        grouped_heads: several query heads may share a key and value head (`num_key_value_heads`).
+        config_names: what its config.json calls the sizes that most call `hidden_size` and so on.
+        gguf: as llama.cpp knows it, or why it cannot become a GGUF file.
+    """
+
+    name: str
+    architectures: tuple[str, ...]
+    layers: str
+    roles: tuple[Role, ...]
+    token_table: str
+    heads: tuple[str, ...]
+    positions: Positions
+    gguf: Gguf | str
+    additive_mask: bool = False
+    token_types: bool = False
+    position_ids: bool = False
+    loading: Mapping[str, Any] = field(default_factory=dict)
+    plain_attention: bool = False
+    gated: bool = False
+    grouped_heads: bool = False
+    config_names: Mapping[str, str] = field(default_factory=dict)
+
+    def value(self, config: Config, name: str) -> Any:
+        """The value of the config key that most families call `name`; None where it is absent."""
+        return config.get(self.config_names.get(name, name))
+
+    def common(self, config: Config) -> dict[str, Any]:
+        """The configuration with every size under the name that most families use."""
+        return {**config, **{name: config[own] for name, own in self.config_names.items() if own in config}}
+
+    def position_offset(self, config: Config) -> int:
+        """The first position id of a text: rows before it in the position table are never used by text."""
+        if self.positions is not Positions.AFTER_PAD:
+            return 0
+        pad_id = config.get("pad_token_id")
+        return (1 if pad_id is None else int(pad_id)) + 1
+
+    def max_positions(self, config: Config) -> int:
+        """The longest sequence, in tokens, that the position table (or rotary range) allows."""
+        return int(self.value(config, "max_position_embeddings")) - self.position_offset(config)

@@ -117,6 +117,20 @@ _ALL = (
         gguf=_BERT_GGUF,  # whose position table starts at another row
     ),
     Family(
+        "roberta",
+        architectures=("RobertaModel", "RobertaForMaskedLM"),
+        layers="encoder.layer",
+        roles=_BERT_ROLES,
+        token_table="embeddings.word_embeddings",
+        heads=_ROBERTA_HEADS,
+        positions=Positions.AFTER_PAD,
+        additive_mask=True,
+        token_types=True,
+        loading={"add_pooling_layer": False},
+        plain_attention=True,
+        gguf=_BERT_GGUF,
+    ),
+    Family(
         "modernbert",
         architectures=("ModernBertModel", "ModernBertForMaskedLM"),
         layers="layers",

@@ -11,7 +11,6 @@ that lie on a 4-bit grid flatter every further rounding to 4 bits: such rows are
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import subprocess
@@ -26,6 +25,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from results_file import made_line, write_result
 
 MODEL = "demo-e5"
 LANGUAGES = ("en", "zh", "ko", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta")
@@ -89,39 +89,11 @@ def main() -> None:
         print(f"== {part}", file=sys.stderr, flush=True)
         result, table = PARTS[part](options)
         if result is not None:
-            document = {"part": part, **provenance(), "result": result}
-            (RESULTS / f"{part}.json").write_text(
-                json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8"
-            )
-            (RESULTS / f"{part}.md").write_text(heading(document) + table, "utf-8")
+            command = f"python benchmarks/mission.py SIB200 --part {part}"
+            write_result(RESULTS / f"{part}.json", {"command": command, "model": MODEL, "result": result})
+            about = f"`{command}`, on `{MODEL}`: multilingual-e5-small to within 4-bit rounding."
+            (RESULTS / f"{part}.md").write_text(f"{about}\n\n{table}\n{made_line()}\n", "utf-8")
             print(table)
-
-
-def provenance() -> dict[str, Any]:
-    """What a figure depends on."""
-    from ringkas.machine import tool_versions
-    from ringkas.runtimes.measure.machine import describe_machine
-
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return {
-        "command": "python benchmarks/mission.py SIB200",
-        "model": MODEL,
-        "commit": commit.stdout.strip(),
-        "date": datetime.date.today().isoformat(),
-        "machine": msgspec.to_builtins(describe_machine()),
-        "tools": tool_versions(),
-    }
-
-
-def heading(document: dict[str, Any]) -> str:
-    machine = document["machine"]
-    return (
-        f"`{document['command']} --part {document['part']}`, model `{MODEL}` (multilingual-e5-small to "
-        f"within 4-bit rounding), commit {document['commit']}, {document['date']}, {machine['cpu']}, "
-        f"{machine['cores']} cores, load {machine['load'] or 0:.0f} when it began.\n\n"
-    )
 
 
 def artifacts(options: Any, wanted: Sequence[str] | None = None) -> dict[str, Path]:

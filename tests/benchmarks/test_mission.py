@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mission
-import msgspec
 import numpy as np
 import pytest
 
@@ -77,4 +76,3 @@ def test_every_part_is_a_function_of_the_options() -> None:
     assert list(mission.PARTS) == ["build", "parity", "retrieval", "load", "speed"]
     searched = {f"{one.name}/{target}" for one in mission.VOCABULARIES for target in one.targets}
     assert searched.issuperset(mission.SEARCHED + mission.TIMED)
-    assert msgspec.json.encode(mission.provenance())

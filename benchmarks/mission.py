@@ -147,7 +147,9 @@ def parity(options: Any) -> tuple[Any, str]:
             "vocabulary": artifact.manifest.vocabulary,
             "report": report,
         }
-    return found, sizes_table(found) + language_table(found) + certificate_table(found)
+    return found, "".join(
+        table(found) for table in (sizes_table, language_table, search_table, certificate_table)
+    )
 
 
 def sizes_table(found: dict[str, Any]) -> str:
@@ -183,7 +185,35 @@ def language_table(found: dict[str, Any]) -> str:
     return "\n".join([*heads, *lines]) + "\n\n"
 
 
+def search_table(found: dict[str, Any]) -> str:
+    """nDCG@10 on the built-in questions, by language; the 95% interval of the difference behind it."""
+    rows = {
+        name: {row["language"]: row for row in one["report"].get("search", ())} for name, one in found.items()
+    }
+    languages = list(dict.fromkeys(language for one in rows.values() for language in one))
+    heads = [
+        "| nDCG@10 of 20 questions, reference, artifact (95% of the difference) | "
+        + " | ".join(languages)
+        + " |"
+    ]
+    heads.append("|---|" + "---|" * len(languages))
+    lines = []
+    for name, by_language in rows.items():
+        cells = [
+            _search_cell(by_language[language]) if language in by_language else "" for language in languages
+        ]
+        lines.append(f"| {_marked(name)} | " + " | ".join(cells) + " |")
+    return "\n".join([*heads, *lines]) + "\n\n"
+
+
+def _search_cell(row: dict[str, Any]) -> str:
+    reference, own = row["reference_ndcg_at_10"], row["ndcg_at_10"]
+    return f"{reference:.3f}, {own:.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+
+
 def certificate_table(found: dict[str, Any]) -> str:
+    if all(one["vocabulary"] is None for one in found.values()):
+        return ""
     lines = [
         "| vocabulary | rows | language | judged on | segmented as before | tokens kept | "
         "cosine where changed, min / mean (texts) |"

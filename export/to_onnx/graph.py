@@ -83,6 +83,15 @@ def save(model: onnx_ir.Model, folder: Path, file: str = MODEL_FILE) -> str:
 
 def trace(checkpoint: Checkpoint, reference: Reference, opset: int = OPSET) -> onnx_ir.Model:
     """The graph of a reference of `checkpoint`, whose layers may be replaced by quantised ones."""
+    from ringkas.export.to_onnx.repetition import trace_repeated
+
+    model = trace_repeated(reference, lambda: _exported(checkpoint, reference, opset))
+    _simplify(model)
+    return model
+
+
+def _exported(checkpoint: Checkpoint, reference: Reference, opset: int) -> onnx_ir.Model:
+    """What PyTorch's exporter makes of the reference."""
     import torch
 
     # Two rows of which one is padded, so that neither size is taken for a constant.
@@ -106,7 +115,6 @@ def trace(checkpoint: Checkpoint, reference: Reference, opset: int = OPSET) -> o
         )
     assert program is not None  # dynamo=True always returns one
     model: onnx_ir.Model = program.model
-    _simplify(model)
     return model
 
 

@@ -9,7 +9,7 @@ whole encoder is traced.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -72,7 +72,9 @@ def _stack(encoder: Any) -> _Stack | None:
 
 
 def _first_place(kinds: Sequence[object], index: int) -> int:
-    return index if index == 0 else next(place for place in range(1, index + 1) if kinds[place] == kinds[index])
+    return (
+        index if index == 0 else next(place for place in range(1, index + 1) if kinds[place] == kinds[index])
+    )
 
 
 def _kinds(encoder: Any, layers: nn.ModuleList) -> list[object]:
@@ -193,7 +195,7 @@ class _Copy:
         return copy
 
     def value(self, value: onnx_ir.Value) -> onnx_ir.Value:
-        """What stands for `value`: a copied output, this layer's own weight, or the same where it is shared."""
+        """What stands for `value`: a copied output, this layer's own weight, or itself where it is shared."""
         if value not in self.made:
             scope = f"{self.stack.scope(self.stack.sources[self.index])}."
             name = str(value.name)

@@ -33,6 +33,7 @@ from ringkas.export.to_gguf.architecture import architecture_of
 from ringkas.export.to_gguf.llama_quantize import llama_quantize
 from ringkas.quantize.for_gguf.importance import measure_importance
 from ringkas.runtimes.encoder import Encoder, load_reference_encoder
+from ringkas.runtimes.reference import load_reference
 from ringkas.runtimes.engines.llama_engine import LlamaEngine
 from ringkas.tokens import TextTokenizer
 
@@ -173,7 +174,7 @@ def report_importance(options: argparse.Namespace) -> None:
     say("the reference and the importance matrix")
     with load_reference_encoder(options.model, threads=options.threads) as encoder:
         reference = encoder.encode(texts)
-    measured = measure_importance(checkpoint)
+    measured = measure_importance(checkpoint, load_reference(checkpoint))
     architecture = architecture_of(checkpoint)
     importance = {architecture.gguf_name(name): value for name, value in measured.by_tensor.items()}
     chance = np.random.default_rng(0)

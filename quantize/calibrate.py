@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, zip_longest
 
@@ -20,6 +20,8 @@ from ringkas.tokens import TextTokenizer, pad
 # Of one forward pass: enough that adding its products costs little beside making them.
 _BATCH_TOKENS = 1024
 _PANEL = 512  # rows of a product that are made together
+# What the covariances that are held at a time may take: with more, the texts are run once for each part.
+_MOST_BYTES = 2**31
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ class Inputs:
         """The same, with the variances alone if the input is wider than that."""
         return self if _has_covariance(len(self.mean), covariance_width) else self.without_covariance()
 
+    def moment(self) -> Tensor:
+        """The second moment, (in, in); or its diagonal, (in,), the mean square of each channel."""
+        if self.covariance.dim() == 1:
+            return self.covariance + self.mean.square()
+        return self.covariance + torch.outer(self.mean, self.mean)
+
     def without_covariance(self) -> Inputs:
         """The same with the variances alone."""
         square = self.covariance.dim() == 2
@@ -67,6 +75,12 @@ def calibration_texts(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
     """By language: the user's own texts, if there are any, and then the built-in ones of that language."""
     built_in, own = texts.calibration(checkpoint.languages), checkpoint.calibration_texts
     return {tag: (*own.get(tag, ()), *built_in.get(tag, ())) for tag in {**built_in, **own}}
+
+
+def calibration_source(checkpoint: Checkpoint) -> str:
+    """Where the texts come from, as an artifact records it."""
+    built_in = "the built-in calibration set"
+    return f"the corpus's calibration part, then {built_in}" if checkpoint.calibration_texts else built_in
 
 
 def token_ids(checkpoint: Checkpoint, most_tokens: int) -> list[Sequence[int]]:
@@ -122,6 +136,30 @@ def collect(
         for handle in handles:
             handle.remove()
     return {group: one.result() for group, one in gathered.items()}
+
+
+def collected(
+    reference: Reference, wanted: Sequence[Group], rows: Sequence[Sequence[int]]
+) -> Iterator[tuple[Group, Inputs]]:
+    """As `collect`, a group at a time and in order, with no more covariances in memory than need be."""
+    modules = dict(reference.encoder.named_modules())
+    part: list[Group] = []
+    held = 0
+    for group in wanted:
+        linear = modules[group.names[0]]
+        assert isinstance(linear, nn.Linear)
+        size = 4 * linear.in_features**2
+        if part and held + size > _MOST_BYTES:
+            yield from _released(collect(reference, part, rows))
+            part, held = [], 0
+        part.append(group)
+        held += size
+    yield from _released(collect(reference, part, rows))
+
+
+def _released(gathered: dict[Group, Inputs]) -> Iterator[tuple[Group, Inputs]]:
+    for group in list(gathered):
+        yield group, gathered.pop(group)
 
 
 def _has_covariance(width: int, covariance_width: int | None) -> bool:

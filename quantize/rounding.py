@@ -4,20 +4,17 @@ On AVX2 without VNNI the product of unsigned activations and signed weights adds
 (vpmaddubsw) and clips what does not fit. With activations up to 255 that cannot happen while the weights of
 each pair of input channels (2i, 2i + 1) that have the same sign sum to at most 128 in magnitude:
 255 * 128 = 32,640 < 32,767. So the grid keeps that bound, and results are the same on every machine.
-GPTQ: Frantar et al., 2022 (arXiv:2210.17323).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Array = npt.NDArray[np.float32]
+from ringkas.quantize.gptq import Array, Panel, by_importance, compensate, damped
 
 PAIR_LIMIT = 128
 _LIMIT = 127
@@ -27,8 +24,11 @@ _STRETCHES = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0)
 # For 4 bits: the multiplier that the widest block of a channel gets, and how far a block may clip.
 _TOP_MULTIPLIERS = (8, 10, 12, 14, 15)
 _CLIPS = (0.7, 0.8, 0.9, 1.0, 1.1)
-# Input channels that are worked on together: few enough for a core's cache.
+# Up to this multiplier twice the largest level of 4 bits is within the limit of a pair.
+_LEAST_TIGHT = PAIR_LIMIT // (2 * -_NIBBLE[0])
+# Input channels that are rounded together, and weights whose multipliers are searched together.
 _PANEL = 64
+_SEARCHED = 2**16
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,14 @@ class Rounded:
     def weights(self) -> Tensor:
         return self.integers.float() * self.scale[:, None]
 
+    def split(self, rows: list[int]) -> list[Rounded]:
+        """So many output channels each, in order: layers that were rounded as one."""
+        parts = [
+            [None] * len(rows) if field is None else field.split(rows)
+            for field in (self.integers, self.scale, self.levels, self.multipliers)
+        ]
+        return [Rounded(*fields) for fields in zip(*parts, strict=True)]
+
 
 def pair_sums(integers: Tensor) -> Tensor:
     """The largest magnitude that the products of each pair can reach, over 255: (out, in / 2)."""
@@ -97,7 +105,7 @@ def round8(weight: Tensor, moment: Tensor, damping: float) -> Rounded:
         return Rounded(_within_pairs(nearest, torch.full_like(nearest, PAIR_LIMIT)).to(torch.int8), scale)
     scale = _channel_scale(weight, moment.diagonal())
     grid = Grid(scale, torch.ones(len(weight), 1), weight.shape[1], -_LIMIT, _LIMIT)
-    levels = _gptq(weight, _damped(moment, damping), grid)
+    levels = _gptq(weight, damped(moment, damping), grid)
     return Rounded(levels.to(torch.int8), _refit(weight, levels, moment, scale))
 
 
@@ -111,7 +119,7 @@ def round4(weight: Tensor, moment: Tensor, damping: float, block: int) -> Rounde
         block: input channels that share a multiplier.
     """
     grid = _block_grid(weight, moment.diagonal(), block)
-    levels = _gptq(weight, _damped(moment, damping), grid)
+    levels = _gptq(weight, damped(moment, damping), grid)
     integers = levels * grid.multipliers.repeat_interleave(block, dim=1)
     scale = _refit(weight, integers, moment, grid.scale)
     return Rounded(integers.to(torch.int8), scale, levels.to(torch.int8), grid.multipliers.to(torch.int8))
@@ -146,9 +154,18 @@ def _channel_scale(weight: Tensor, importance: Tensor) -> Tensor:
 
 
 def _block_grid(weight: Tensor, importance: Tensor, block: int) -> Grid:
-    rows, columns = weight.shape
-    blocks = weight.reshape(rows, columns // block, block)
-    importance = importance.reshape(columns // block, block)
+    importance = importance.reshape(-1, block)
+    rows = max(1, _SEARCHED // weight.shape[1])  # at a time, as many as a core's cache holds
+    parts = [
+        _row_grids(part.reshape(len(part), -1, block), importance) for part in weight.contiguous().split(rows)
+    ]
+    return Grid(
+        torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), block, *_NIBBLE
+    )
+
+
+def _row_grids(blocks: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
+    """The scale of each row of `blocks` (out, blocks, block), and the multiplier of each of its blocks."""
     widest = blocks.abs().amax(2)
     errors, scales, choices = [], [], []
     for top in _TOP_MULTIPLIERS:
@@ -158,9 +175,8 @@ def _block_grid(weight: Tensor, importance: Tensor, block: int) -> Grid:
         scales.append(scale)
         choices.append(multipliers)
     error = torch.stack(errors)
-    scale = _best(error, torch.stack(scales))
-    multipliers = torch.stack(choices)[error.argmin(0), torch.arange(rows)]
-    return Grid(scale, multipliers, block, *_NIBBLE)
+    multipliers = torch.stack(choices)[error.argmin(0), torch.arange(len(blocks))]
+    return _best(error, torch.stack(scales)), multipliers
 
 
 def _fit_multipliers(blocks: Tensor, importance: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,13 +184,20 @@ def _fit_multipliers(blocks: Tensor, importance: Tensor, scale: Tensor) -> tuple
     ideal = blocks.abs().amax(2) / (-_NIBBLE[0] * scale[:, None])
     errors, candidates = [], []
     for clip in _CLIPS:
+        size = torch.round(ideal * clip).clamp_(1, _TOP_MULTIPLIERS[-1])
+        step = (scale[:, None] * size)[..., None]
+        nearest = torch.round(blocks / step)
+        tight = size > _LEAST_TIGHT  # of all others no pair can exceed its limit
+        limit = torch.floor(PAIR_LIMIT / size)
         for sign in (1, -1):  # the level -8 has no positive twin: the sign says which side it serves
-            multiplier = torch.round(ideal * clip).clamp(1, _TOP_MULTIPLIERS[-1]) * sign
-            step = (scale[:, None] * multiplier)[..., None]
-            limit = torch.floor(PAIR_LIMIT / multiplier.abs())[..., None].expand_as(blocks)
-            levels = _within_pairs(torch.round(blocks / step).clamp(*_NIBBLE), limit)
-            errors.append(((levels * step - blocks).square() * importance).sum(2))
-            candidates.append(multiplier)
+            low, high = _NIBBLE if sign == 1 else (-_NIBBLE[1], -_NIBBLE[0])
+            levels = nearest.clamp(low, high)
+            if tight.any():
+                levels[tight] = _within_pairs(
+                    levels[tight], limit[tight][:, None].expand(-1, levels.shape[2])
+                )
+            errors.append(levels.mul_(step).sub_(blocks).square_().mul_(importance).sum(2))
+            candidates.append(size * sign)
     error = torch.stack(errors)
     return error.amin(0), _best(error, torch.stack(candidates))
 
@@ -185,79 +208,44 @@ def _best(errors: Tensor, values: Tensor) -> Tensor:
 
 
 def _gptq(weight: Tensor, moment: Tensor, grid: Grid) -> Tensor:
-    """Levels (out, in), chosen an input channel at a time; each one's error is repaid by those after it.
-
-    With the moment as R R', R upper, the loss of errors e is |R' e|^2, whose row i has only e_1 .. e_i: so
-    what those before i owe is repaid where channel i errs by -(R' e)_i / R_ii. This is GPTQ without an
-    inverse (it is Babai's nearest plane: Chen et al., 2025, arXiv:2507.18553).
-    """
-    order = _pair_order(moment)
-    root = _upper_root(moment[order][:, order])
-    debts = (root / root.diagonal()).T.contiguous()
-    blocks = (order // grid.block).tolist()
-    steps, limits = grid.steps().numpy(), grid.pair_limits().numpy()
-    exact = weight.T[order]
-    errors, levels = torch.zeros_like(exact), torch.empty_like(exact)
-    for start in range(0, len(exact), _PANEL):
-        panel = slice(start, start + _PANEL)
-        wanted = torch.addmm(exact[panel], debts[panel, :start], errors[:start])
-        units = [(steps[block], limits[block]) for block in blocks[panel]]
-        rounded = _round_panel(exact[panel].numpy(), wanted.numpy(), debts[panel, panel].numpy(), grid, units)
-        levels[panel], errors[panel] = map(torch.from_numpy, rounded)
-    inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(len(order))
-    return levels[inverse].T.contiguous()
+    """Levels (out, in), chosen a pair of input channels at a time."""
+    rounder = _PairRounder(grid, weight.shape)
+    compensate(weight, moment, by_importance(moment, 2), _PANEL, rounder)
+    return torch.from_numpy(rounder.levels).T.contiguous()
 
 
-def _round_panel(
-    exact: Array, wanted: Array, debts: Array, grid: Grid, units: Sequence[tuple[Array, Array]]
-) -> tuple[Array, Array]:
-    """The levels and errors of a panel, (channels, out) as `exact` and `wanted` are.
+class _PairRounder:
+    """Rounds both of a pair so that they keep to their limit; `levels` is (in, out)."""
 
-    In NumPy: these are thousands of small steps, each of which costs PyTorch several times its work.
-    """
-    levels, errors = np.empty_like(exact), np.empty_like(exact)
-    for at in range(0, len(exact), 2):
-        step, limit = units[at]  # the same for both of a pair
-        first, second = wanted[at : at + 2] + debts[at : at + 2, :at] @ errors[:at]
-        owed = debts[at + 1, at]
-        # Leave room for the neighbour, as it would be if this one were not rounded.
-        level = grid.nearest(first, step)
-        other = grid.nearest(second + owed * (exact[at] - first), step)
-        excess = np.maximum(np.abs(level) + np.abs(other) - limit, 0) * (level * other > 0)
-        level -= np.sign(level) * np.ceil(excess / 2)
-        levels[at], errors[at] = level, exact[at] - level * step
-        second += owed * errors[at]
-        other = grid.nearest(second, step)
-        over = np.maximum(np.abs(other) - (limit - np.abs(level)), 0) * (level * other > 0)
-        other -= np.sign(other) * over
-        levels[at + 1], errors[at + 1] = other, exact[at + 1] - other * step
-    return levels, errors
+    def __init__(self, grid: Grid, shape: torch.Size) -> None:
+        self._grid = grid
+        self._steps, self._limits = grid.steps().numpy(), grid.pair_limits().numpy()
+        self.levels = np.empty(shape[::-1], np.float32)
 
-
-def _damped(moment: Tensor, damping: float) -> Tensor:
-    damped = moment.clone()
-    damped.diagonal().add_(damping * moment.diagonal().mean().clamp(min=1e-12))
-    return damped
-
-
-def _pair_order(moment: Tensor) -> Tensor:
-    """Columns, the pairs of largest input first: their errors then have the most columns to repay them."""
-    pairs = moment.diagonal().reshape(-1, 2).sum(1).argsort(descending=True, stable=True)
-    return torch.stack([2 * pairs, 2 * pairs + 1], dim=1).flatten()
-
-
-def _upper_root(moment: Tensor) -> Tensor:
-    """The upper R in moment = R R': the Cholesky factor of the moment read backwards.
-
-    In single precision, which the damping allows; in double where it does not.
-    """
-    backwards = moment.flip(0, 1)
-    root: Tensor
-    root, failed = torch.linalg.cholesky_ex(backwards)
-    if failed:
-        root = torch.linalg.cholesky(backwards.double()).float()
-    return root.flip(0, 1)
+    def __call__(self, panel: Panel) -> Array:
+        grid, debts = self._grid, panel.debts
+        values, errors = np.empty_like(panel.exact), np.empty_like(panel.exact)
+        for at in range(0, len(values), 2):
+            channel = panel.channels[at]
+            unit = channel // grid.block
+            step, limit = self._steps[unit], self._limits[unit]  # the same for both of a pair
+            first, second = panel.wanted[at : at + 2] + debts[at : at + 2, :at] @ errors[:at]
+            owed = debts[at + 1, at]
+            # Leave room for the neighbour, as it would be if this one were not rounded.
+            level = grid.nearest(first, step)
+            other = grid.nearest(second + owed * (panel.exact[at] - first), step)
+            excess = np.maximum(np.abs(level) + np.abs(other) - limit, 0) * (level * other > 0)
+            level -= np.sign(level) * np.ceil(excess / 2)
+            values[at] = level * step
+            errors[at] = panel.exact[at] - values[at]
+            second += owed * errors[at]
+            other = grid.nearest(second, step)
+            over = np.maximum(np.abs(other) - (limit - np.abs(level)), 0) * (level * other > 0)
+            other -= np.sign(other) * over
+            values[at + 1] = other * step
+            errors[at + 1] = panel.exact[at + 1] - values[at + 1]
+            self.levels[channel], self.levels[channel + 1] = level, other
+        return values
 
 
 def _refit(weight: Tensor, integers: Tensor, moment: Tensor, scale: Tensor) -> Tensor:

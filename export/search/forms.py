@@ -84,7 +84,7 @@ class FormMaker:
         from ringkas.quantize.for_onnx.twin import Quantizer
 
         forms: list[Form] = []
-        quantizer = Quantizer(self.checkpoint, texts.fitting)
+        quantizer = Quantizer(self.checkpoint, texts.fitting, progress=progress)
         for rung in ladder(quantizer, progress):
             place = self._place(rung.name)
             with quantizer.twin(rung.scheme) as twin:

@@ -34,6 +34,8 @@ from ringkas.runtimes.engines.llama_header import read_header
 if TYPE_CHECKING:
     import torch
 
+    from ringkas.runtimes.reference import Reference
+
 State = Mapping[str, "torch.Tensor"]
 
 
@@ -54,7 +56,11 @@ class _Plan:
     checkpoint: Checkpoint
     architecture: Architecture
     scheme: GgufScheme
-    state: State = field(repr=False)
+    reference: Reference = field(repr=False)
+
+    @property
+    def state(self) -> State:
+        return self.reference.encoder.state_dict()
 
     def tensors(self) -> list[GgufTensor]:
         return plan_tensors(self.checkpoint, self.architecture, self.scheme, self.state)
@@ -76,7 +82,7 @@ def write_gguf(checkpoint: Checkpoint, target: str, folder: Path, progress: Prog
     """
     scheme = gguf_scheme(target)
     architecture = architecture_of(checkpoint)
-    plan = _Plan(checkpoint, architecture, scheme, _state(checkpoint))
+    plan = _Plan(checkpoint, architecture, scheme, _reference(checkpoint))
     file = folder / _file_name(plan)
     writer = _WRITERS[scheme.rounding]
     extra = writer(plan, file, progress)
@@ -101,7 +107,7 @@ def _write_by_llama_cpp(plan: _Plan, file: Path, progress: Progress) -> dict[str
             llama_quantize(floats, file, plan.scheme)
             return {"rounding": Rounding.LLAMA_CPP.value}
         with progress.stage("measuring the importance of each input"):
-            importance = measure_importance(plan.checkpoint)
+            importance = measure_importance(plan.checkpoint, plan.reference)
         named = {plan.architecture.gguf_name(name): v for name, v in importance.by_tensor.items()}
         llama_quantize(floats, file, plan.scheme, named)
         return {"rounding": Rounding.LLAMA_CPP.value, "calibration": dict(importance.report)}
@@ -112,10 +118,8 @@ def _write_by_llama_cpp(plan: _Plan, file: Path, progress: Progress) -> dict[str
 def _write_calibrated(plan: _Plan, file: Path, progress: Progress) -> dict[str, Any]:
     from ringkas.quantize.for_gguf.gptq import calibrate
 
-    with progress.stage("rounding with compensated errors"):
-        tensors = plan.tensors()
-        kinds = {tensor.source: tensor.kind for tensor in tensors}
-        calibrated = calibrate(plan.checkpoint, kinds, progress)
+    kinds = {tensor.source: tensor.kind for tensor in plan.tensors()}
+    calibrated = calibrate(plan.checkpoint, plan.reference, kinds, progress)
 
     def encode(tensor: GgufTensor) -> npt.NDArray[Any]:
         if tensor.source in calibrated.blocks:
@@ -163,14 +167,14 @@ def _write_file(plan: _Plan, file: Path, encode: Callable[[GgufTensor], npt.NDAr
     write_tensors(writer, tensors, encode)
 
 
-def _state(checkpoint: Checkpoint) -> State:
+def _reference(checkpoint: Checkpoint) -> Reference:
     try:
         import gguf  # noqa: F401
     except ModuleNotFoundError:
         raise MissingExtra("gguf", "export,gguf") from None
     from ringkas.runtimes.reference import load_reference
 
-    return load_reference(checkpoint).encoder.state_dict()
+    return load_reference(checkpoint)
 
 
 def _written_tensors(planned: list[GgufTensor], file: Path) -> list[GgufTensor]:

@@ -46,7 +46,7 @@ def write(job: Job) -> Written:
     file = graph.TRANSFORMERS_JS_FILES[name] if options.transformers_js else graph.MODEL_FILE
     scheme = options.scheme or SCHEMES.get(name)
     if scheme is not None:
-        return Written(*write_quantized(job.checkpoint, scheme, job.folder, file))
+        return Written(*write_quantized(job.checkpoint, scheme, job.folder, file, job.progress))
     graph.write_graph(job.checkpoint, job.target.precision, job.folder, file)
     return Written(file, {"weights": job.target.precision, "opset": graph.OPSET})
 

@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 from ringkas.checkpoint import Checkpoint
 from ringkas.export.to_onnx import folding as onnx_folding
 from ringkas.export.to_onnx import graph as onnx_graph
+from ringkas.progress import QUIET, Progress
 from ringkas.quantize.for_onnx.schemes import OnnxScheme
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ OPSET = 21
 
 
 def write_quantized(
-    checkpoint: Checkpoint, scheme: OnnxScheme, folder: Path, file: str = onnx_graph.MODEL_FILE
+    checkpoint: Checkpoint,
+    scheme: OnnxScheme,
+    folder: Path,
+    file: str = onnx_graph.MODEL_FILE,
+    progress: Progress = QUIET,
 ) -> tuple[str, dict[str, object]]:
     """Writes the graph of `scheme` as `file` in `folder`; that name, and the scheme as recorded.
 
@@ -30,7 +35,7 @@ def write_quantized(
     """
     from ringkas.quantize.for_onnx.twin import quantize
 
-    with quantize(checkpoint, scheme) as quantized:
+    with quantize(checkpoint, scheme, progress) as quantized, progress.stage("tracing the graph"):
         return write_twin(checkpoint, scheme, quantized, folder, file)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BLOCK = 32
 _REACH = 256  # twice the largest level, and a little
 _SMALLEST_SCALE = 6e-8  # float16's least
+_REFITS = 2
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ class Grid:
         # Levels are whole numbers, so where the nearest one changes is a multiple of a half: a table of the
         # intervals between those finds it without a search.
         halves = (torch.arange(-_REACH, _REACH + 1, dtype=torch.float32) + 0.5) / 2
-        self._nearest = (halves[:, None] - self.levels).abs().argmin(1)
+        self.nearest = (halves[:, None] - self.levels).abs().argmin(1)
+        self._nearest_levels = self.levels[self.nearest]
 
     def codes(self, weights: torch.Tensor, scales: Scales) -> torch.Tensor:
         """The code of the nearest level of each weight; int64 of the same shape (rows, columns)."""
-        halves = ((weights - scales.minimum) * (2 / scales.scale)).floor_().clamp_(-_REACH, _REACH)
-        return self._nearest[halves.long().add_(_REACH)]
+        return self.nearest[self._intervals(weights, scales)]
 
     def values(self, codes: torch.Tensor, scales: Scales) -> torch.Tensor:
         """What a reader of the file gets for these codes."""
@@ -75,26 +76,49 @@ class Grid:
     def search(self, weights: torch.Tensor, importance: torch.Tensor) -> Scales:
         """The scale of each row of `weights`, shape (rows, 32), with the least weighted squared error.
 
-        `importance` has shape (32,). Candidates shrink the range that would clip nothing; each is then
-        refitted to its own codes by least squares.
+        `importance` has shape (32,). Candidates shrink the range that would clip nothing; the best of them is
+        refitted to its own codes by least squares, as long as that helps.
         """
         import torch
 
         best, least = None, torch.full((len(weights), 1), torch.inf)
-        for start in self._candidates(weights):
-            for scales in self._refined(weights, importance, start):
-                error = self.values(self.codes(weights, scales), scales) - weights
-                error = (error.square() * importance).sum(1, keepdim=True)
-                better = error < least
-                if best is None:
-                    best = scales
-                least = torch.where(better, error, least)
-                best = Scales(
-                    torch.where(better, scales.scale, best.scale),
-                    torch.where(better, scales.minimum, best.minimum),
-                )
+        for scales in self._candidates(weights):
+            best, least = self._better(weights, importance, scales, (best, least))
+        for _ in range(_REFITS):
+            assert best is not None
+            refitted = self._refitted(weights, importance, best)
+            best, least = self._better(weights, importance, refitted, (best, least))
         assert best is not None
         return best
+
+    def _better(
+        self,
+        weights: torch.Tensor,
+        importance: torch.Tensor,
+        scales: Scales,
+        known: tuple[Scales | None, torch.Tensor],
+    ) -> tuple[Scales, torch.Tensor]:
+        """Row by row, `scales` or the best known so far, and the error that it leaves."""
+        best, least = known
+        error = self._levels_of(weights, scales).mul_(scales.scale)
+        if self.format.affine:
+            error += scales.minimum
+        error = error.sub_(weights).square_() @ importance[:, None]
+        if best is None:
+            return scales, error
+        better = error < least
+        return Scales(
+            scales.scale.where(better, best.scale), scales.minimum.where(better, best.minimum)
+        ), error.where(better, least)
+
+    def _levels_of(self, weights: torch.Tensor, scales: Scales) -> torch.Tensor:
+        return self._nearest_levels[self._intervals(weights, scales)]
+
+    def _intervals(self, weights: torch.Tensor, scales: Scales) -> torch.Tensor:
+        if self.format.affine:
+            weights = weights - scales.minimum
+        halves = (weights * (2 / scales.scale)).floor_().clamp_(-_REACH, _REACH)
+        return halves.int().add_(_REACH)
 
     def _candidates(self, weights: torch.Tensor) -> list[Scales]:
         import torch
@@ -111,21 +135,22 @@ class Grid:
         ends = (bottom, top) if self.format.bits < 8 else (top,)
         return [_stored(largest * step / end, zero) for end in ends for step in steps]
 
-    def _refined(self, weights: torch.Tensor, importance: torch.Tensor, scales: Scales) -> list[Scales]:
+    def _refitted(self, weights: torch.Tensor, importance: torch.Tensor, scales: Scales) -> Scales:
+        """The least squares' scale and minimum for the codes that `scales` gives."""
         import torch
 
-        level = self.levels[self.codes(weights, scales)]
+        level = self._levels_of(weights, scales)
         if not self.format.affine:
-            fitted = (importance * level * weights).sum(1, keepdim=True)
-            fitted = fitted / (importance * level * level).sum(1, keepdim=True).clamp(min=1e-30)
-            return [scales, _stored(fitted, scales.minimum)]
+            weighted = level * importance
+            fitted = (weighted * weights).sum(1, keepdim=True)
+            return _stored(fitted / (weighted * level).sum(1, keepdim=True).clamp(min=1e-30), scales.minimum)
         total = importance.sum()
         mean_level = (importance * level).sum(1, keepdim=True) / total
         mean = (importance * weights).sum(1, keepdim=True) / total
         spread = (importance * (level - mean_level).square()).sum(1, keepdim=True)
         slope = (importance * (level - mean_level) * (weights - mean)).sum(1, keepdim=True)
         slope = torch.where(spread > 0, slope / spread.clamp(min=1e-30), scales.scale)
-        return [scales, _stored(slope, mean - slope * mean_level)]
+        return _stored(slope, mean - slope * mean_level)
 
 
 def _stored(scale: torch.Tensor, minimum: torch.Tensor) -> Scales:

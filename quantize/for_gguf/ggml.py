@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ringkas.errors import MissingExtra
+
+_ROWS = 4096  # that one thread rounds at a time
 
 
 def ggml_quantize(
@@ -38,18 +42,13 @@ def ggml_quantize(
         ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64,
         ctypes.c_void_p,
     ]  # fmt: skip
-    quantize(
-        int(number), source.ctypes.data, out.ctypes.data, 0, rows, columns,
-        None if weights is None else weights.ctypes.data,
-    )  # fmt: skip
+
+    def quantize_from(start: int) -> None:
+        quantize(
+            int(number), source[start:].ctypes.data, out[start:].ctypes.data, 0, min(_ROWS, rows - start),
+            columns, None if weights is None else weights.ctypes.data,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(quantize_from, range(0, rows, _ROWS)))
     return out
-
-
-def round_trip(values: npt.NDArray[np.float32], kind: str) -> npt.NDArray[np.float32]:
-    """What a reader of the file gets for `values` stored as `kind`."""
-    import gguf
-
-    number = gguf.GGMLQuantizationType[kind]
-    stored = ggml_quantize(values, kind) if kind == "IQ4_NL" else gguf.quantize(values, number)
-    back: npt.NDArray[np.float32] = gguf.dequantize(stored, number)
-    return back.reshape(values.shape)

@@ -1,9 +1,8 @@
-"""Rounding with compensated errors (GPTQ, arXiv 2210.17323) straight into ggml's blocks.
+"""Linear layers rounded straight into ggml's blocks, with compensated errors.
 
-Layer by layer, column by column: each weight is rounded to a level that the block format really has, and its
-error is repaid by the columns that are still to come, by the second moments of the layer's inputs on the
-built-in calibration texts. The inputs are those that the quantized layers before give, and what is left of
-the mean error of each output is taken into the bias.
+Each weight is rounded to a level that the block format really has, and its error is repaid by the columns
+that are still to come (quantize/gptq.py), by the inputs that the layer has on the calibration texts. What is
+left of the mean error of each output is taken into the bias.
 
 Moving the weights towards the unquantized outputs first (GPTAQ, arXiv 2504.02692) was tried: on this little
 calibration text it fits the text, and held-out texts get worse the further it goes.
@@ -11,7 +10,7 @@ calibration text it fits the text, and held-out texts get worse the further it g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,22 +20,20 @@ import numpy.typing as npt
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.progress import QUIET, Progress
-from ringkas.quantize.for_gguf.blocks import BLOCK, FORMATS, Grid, Scales, pack
-from ringkas.quantize.for_gguf.inputs import (
-    Batch,
-    LayerStep,
-    calibration_batches,
-    calibration_source,
-    first_hidden,
-    layers_of,
-)
+from ringkas.quantize.for_gguf.blocks import BLOCK, FORMATS, Grid, pack
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+    from ringkas.quantize.calibrate import Group, Inputs
+    from ringkas.quantize.gptq import Array, Panel
+    from ringkas.runtimes.reference import Reference
 
 
 # The share of the mean diagonal that is added to the second moments. 0.02 to 0.1 measure alike.
 DAMPING = 0.05
+MOST_TOKENS = 32_768  # the built-in texts of thirteen languages fit; a user's corpus might not
 
 
 @dataclass
@@ -48,119 +45,64 @@ class Calibrated:
     report: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class Moments:
-    """Sums over tokens of one layer's inputs x: x x', x, and the x of the unquantized model."""
-
-    square: torch.Tensor
-    total: torch.Tensor
-    original_total: torch.Tensor
-    tokens: int = 0
-
-    @classmethod
-    def zeros(cls, width: int) -> Moments:
-        import torch
-
-        return cls(torch.zeros(width, width), torch.zeros(width), torch.zeros(width))
-
-    def add(self, inputs: torch.Tensor, original: torch.Tensor) -> None:
-        """Inputs in the quantized and in the original model, both of shape (tokens, width)."""
-        self.square += inputs.T @ inputs
-        self.total += inputs.sum(0)
-        self.original_total += original.sum(0)
-        self.tokens += len(inputs)
-
-    def damped(self) -> torch.Tensor:
-        """The second moments, made safe to invert."""
-        extra = DAMPING * self.square.diagonal().mean().clamp(min=1e-12)
-        return self.square + extra * self.square.new_ones(len(self.square)).diag()
-
-
 def calibrate(
-    checkpoint: Checkpoint,
-    kinds: Mapping[str, str],
-    progress: Progress = QUIET,
+    checkpoint: Checkpoint, reference: Reference, kinds: Mapping[str, str], progress: Progress = QUIET
 ) -> Calibrated:
     """Rounds every linear layer of the checkpoint's encoder.
 
     Args:
         checkpoint: what is quantized, calibrated on its calibration texts.
+        reference: its weights, which stay as they are.
         kinds: the ggml type of each tensor, by transformers' name.
-        progress: where each layer is announced.
+        progress: where each part is announced.
     """
     import torch
 
-    from ringkas.runtimes.reference import load_reference
+    from ringkas.quantize.calibrate import calibration_source, collected, groups, token_ids
 
-    original = load_reference(checkpoint).encoder
-    quantized = load_reference(checkpoint).encoder
+    rows = token_ids(checkpoint, MOST_TOKENS)
+    wanted = groups(reference.encoder, checkpoint.family)
     result = Calibrated()
-    with torch.inference_mode():
-        _round_tables(quantized, kinds)
-        batches = calibration_batches(checkpoint, original)
-        hidden = [first_hidden(quantized, batch) for batch in batches]
-        target = [first_hidden(original, batch) for batch in batches]
-        pairs = zip(layers_of(quantized), layers_of(original), strict=True)
-        for index, (own, reference) in enumerate(pairs):
-            progress.say(f"  layer {index + 1}")
-            for stage in own.stages:
-                moments = _moments(own, reference, stage, batches, (hidden, target))
-                for name in stage:
-                    _round_layer(own, name, moments, kinds, result)
-            hidden = [own.run(batch, value) for batch, value in zip(batches, hidden, strict=True)]
-            target = [reference.run(batch, value) for batch, value in zip(batches, target, strict=True)]
+    with torch.inference_mode(), progress.steps("rounding the linear layers", len(wanted)) as done:
+        for group, inputs in collected(reference, wanted, rows):
+            _round_group(reference.encoder, group, inputs, kinds, result)
+            done()
     result.report = {
         "method": "gptq",
         "texts": calibration_source(checkpoint),
         "languages": list(checkpoint.languages),
-        "tokens": int(sum(batch.mask.sum() for batch in batches)),
+        "tokens": sum(map(len, rows)),
         "damping": DAMPING,
     }
     return result
 
 
-def _round_tables(encoder: Any, kinds: Mapping[str, str]) -> None:
-    """Puts the embedding tables through their formats, so that the layers see what the file will give."""
+def _round_group(
+    encoder: nn.Module, group: Group, inputs: Inputs, kinds: Mapping[str, str], result: Calibrated
+) -> None:
+    """The layers that share an input; those of one type are rounded as one."""
     import torch
 
-    from ringkas.quantize.for_gguf.ggml import round_trip
+    from ringkas.quantize.gptq import damped
 
-    for name, value in encoder.state_dict().items():
-        kind = kinds.get(name, "F32")
-        if "embeddings" in name and value.ndim == 2 and kind != "F32":
-            value.copy_(torch.from_numpy(round_trip(value.numpy(), kind)))
-
-
-def _moments(
-    own: LayerStep,
-    reference: LayerStep,
-    stage: Sequence[str],
-    batches: Sequence[Batch],
-    hidden: tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]],
-) -> Moments:
-    moments = Moments.zeros(own.linear(stage[0]).in_features)
-    for batch, value, target in zip(batches, *hidden, strict=True):
-        moments.add(own.inputs_of(stage[0], batch, value), reference.inputs_of(stage[0], batch, target))
-    return moments
-
-
-def _round_layer(
-    layer: LayerStep, name: str, moments: Moments, kinds: Mapping[str, str], result: Calibrated
-) -> None:
-    full_name = f"{layer.name}.{name}.weight"
-    kind = kinds[full_name]
-    if kind not in FORMATS:  # a float type, asked for or fallen back to
-        return
-    linear = layer.linear(name)
-    weights = linear.weight.clone()
-    with _one_thread():
-        blocks, rounded = round_compensated(weights, moments.damped(), kind)
-    result.blocks[full_name] = blocks
-    linear.weight.copy_(rounded)
-    if linear.bias is not None:
-        shift = weights @ moments.original_total - rounded @ moments.total
-        linear.bias += shift / max(1, moments.tokens)
-        result.floats[f"{layer.name}.{name}.bias"] = linear.bias.numpy().copy()
+    layers: dict[str, Any] = {name: encoder.get_submodule(name) for name in group.names}
+    by_kind: dict[str, list[str]] = {}
+    for name in layers:
+        kind = kinds[f"{name}.weight"]
+        if kind in FORMATS:  # else it is a float type, asked for or fallen back to
+            by_kind.setdefault(kind, []).append(name)
+    for kind, names in by_kind.items():
+        weights = torch.cat([layers[name].weight for name in names])
+        # A bias takes what the errors are on average; without one they count with the mean.
+        moment = inputs.covariance if layers[names[0]].bias is not None else inputs.moment()
+        blocks, rounded = round_compensated(weights, damped(moment, DAMPING), kind)
+        shift = (weights - rounded) @ inputs.mean
+        start = 0
+        for name in names:
+            own = slice(start, start := start + len(layers[name].weight))
+            result.blocks[f"{name}.weight"] = blocks[own]
+            if layers[name].bias is not None:
+                result.floats[f"{name}.bias"] = (layers[name].bias + shift[own]).numpy()
 
 
 def round_compensated(
@@ -170,38 +112,50 @@ def round_compensated(
 
     Returns the bytes of the rows and, as a float tensor of the same shape, exactly what they hold.
     """
-    import torch
+    from ringkas.quantize.gptq import by_importance, compensate
 
-    grid = Grid(kind)
-    inverse = torch.linalg.cholesky(torch.linalg.inv(moments.double()), upper=True).float()
-    left, rounded = weights.clone(), torch.empty_like(weights)
-    parts = []
-    for start in range(0, weights.shape[1], BLOCK):
-        end = start + BLOCK
-        block = left[:, start:end].clone()
-        own = inverse[start:end, start:end]
-        scales = grid.search(block, own.diagonal().square().reciprocal())
-        codes, errors = _round_block(block, own, grid, scales)
-        rounded[:, start:end] = grid.values(codes, scales)
-        left[:, end:] -= errors @ inverse[start:end, end:]
-        parts.append(pack(kind, codes, scales))
-    return np.concatenate(parts, axis=1), rounded
+    rounder = _BlockRounder(kind, weights)
+    with _one_thread():
+        compensate(weights, moments, by_importance(moments, BLOCK), BLOCK, rounder)
+    return rounder.packed(), rounder.rounded
 
 
-def _round_block(
-    block: torch.Tensor, inverse: torch.Tensor, grid: Grid, scales: Scales
-) -> tuple[torch.Tensor, torch.Tensor]:
-    import torch
+class _BlockRounder:
+    """Rounds a block of 32 channels: first its scales, for what is wanted of it, then its codes."""
 
-    codes = torch.empty(block.shape, dtype=torch.int64)
-    errors = torch.empty_like(block)
-    for column in range(block.shape[1]):
-        now = block[:, column : column + 1]
-        codes[:, column : column + 1] = grid.codes(now, scales)
-        error = (now - grid.values(codes[:, column : column + 1], scales)) / inverse[column, column]
-        block[:, column:] -= error * inverse[column, column:]
-        errors[:, column : column + 1] = error
-    return codes, errors
+    def __init__(self, kind: str, weights: torch.Tensor) -> None:
+        import torch
+
+        self._grid = Grid(kind)
+        self._nearest = self._grid.nearest.numpy()
+        self._levels = self._grid.levels.numpy()
+        self._blocks: dict[int, npt.NDArray[np.uint8]] = {}
+        self.rounded = torch.empty_like(weights)
+
+    def packed(self) -> npt.NDArray[np.uint8]:
+        """The blocks of each row, one after the other."""
+        return np.concatenate([self._blocks[start] for start in sorted(self._blocks)], axis=1)
+
+    def __call__(self, panel: Panel) -> Array:
+        import torch
+
+        scales = self._grid.search(
+            torch.from_numpy(panel.wanted).T.contiguous(), torch.from_numpy(panel.importance)
+        )
+        scale, minimum = scales.scale[:, 0].numpy(), scales.minimum[:, 0].numpy()
+        halves, reach = 2 / scale, len(self._nearest) // 2
+        codes = np.empty(panel.exact.shape, np.int64)
+        values, errors = np.empty_like(panel.exact), np.empty_like(panel.exact)
+        for at, wanted in enumerate(panel.wanted):
+            owing = wanted + panel.debts[at, :at] @ errors[:at]
+            interval = np.clip(np.floor((owing - minimum) * halves), -reach, reach).astype(np.int64)
+            codes[at] = self._nearest[interval + reach]
+            values[at] = self._levels[codes[at]] * scale + minimum
+            errors[at] = panel.exact[at] - values[at]
+        start = panel.channels[0]
+        self._blocks[start] = pack(self._grid.kind, torch.from_numpy(codes).T.contiguous(), scales)
+        self.rounded[:, start : start + BLOCK] = torch.from_numpy(values).T
+        return values
 
 
 @contextmanager

@@ -38,13 +38,11 @@ def ladder(quantizer: Quantizer, progress: Progress = QUIET) -> list[Rung]:
     except CheckpointError as error:
         progress.say(f"no 4-bit forms: {error}")
     else:
-        with progress.stage("measuring what the vectors lose by each layer's 4 bits"):
-            losses = quantizer.losses(narrow)
+        losses = quantizer.losses(narrow)
         for share in WIDE_SHARES:
             wide = most_sensitive(losses, quantizer.layers, share)
             rungs.append(Rung(f"4 bits, {share:.0%} of weights 8 bits", replace(narrow, wide=wide)))
-    with progress.stage("measuring what the vectors lose by each layer's 8 bits"):
-        losses = quantizer.losses(eight)
+    losses = quantizer.losses(eight)
     for share in FLOAT_SHARES:
         floating = most_sensitive(losses, quantizer.layers, share)
         rungs.append(Rung(f"8 bits, {share:.0%} of weights float", replace(eight, floating=floating)))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError
 from ringkas.family import Handling
+from ringkas.progress import QUIET, Progress
 from ringkas.quantize import tables
 from ringkas.quantize.calibrate import Group, Inputs, collect, first_tokens, groups, token_ids
 from ringkas.quantize.for_onnx import widen as mix
@@ -72,21 +73,28 @@ class Quantizer:
         checkpoint: whose weights are run in float32.
         rows: the token ids that ranges, rounding and sensitivities are taken from.
         covariance_width: of all the schemes that twins are to be made of; None where one sets no limit.
+        progress: where each part of the work is announced.
 
     Raises:
         CheckpointError: the weights cannot be loaded.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, rows: Sequence[Sequence[int]], covariance_width: int | None = None
+        self,
+        checkpoint: Checkpoint,
+        rows: Sequence[Sequence[int]],
+        covariance_width: int | None = None,
+        progress: Progress = QUIET,
     ) -> None:
+        self._progress = progress
         self.reference = load_reference(checkpoint, attention="eager")
         self.reference.requires_grad_(False)
         self.rows = rows
         self._encoder = self.reference.encoder
         self._lowest = _lowest(checkpoint)
         self._groups = groups(self._encoder, checkpoint.family)
-        self._inputs = collect(self.reference, self._groups, rows, covariance_width)
+        with progress.stage(f"running {len(rows)} calibration texts"):
+            self._inputs = collect(self.reference, self._groups, rows, covariance_width)
         self._weights = sum(parameter.numel() for parameter in self._encoder.parameters())
         self._made: dict[tuple[object, ...], _Layer] = {}
 
@@ -119,7 +127,9 @@ class Quantizer:
         """What the vectors lose by each layer alone, as the scheme rounds it with nothing widened."""
         rounded = self._round(scheme, frozenset(), frozenset())
         sample = first_tokens(self.rows, scheme.sensitivity_tokens)
-        return mix.losses(self.reference, {name: one.module for name, one in rounded.items()}, sample)
+        modules = {name: one.module for name, one in rounded.items()}
+        with self._progress.stage(f"measuring what the vectors lose by each layer's {scheme.bits} bits"):
+            return mix.losses(self.reference, modules, sample)
 
     @contextmanager
     def twin(self, scheme: OnnxScheme, *, last: bool = False) -> Iterator[Quantized]:
@@ -153,19 +163,28 @@ class Quantizer:
     def _round(self, scheme: OnnxScheme, wide: frozenset[str], floating: frozenset[str]) -> dict[str, _Layer]:
         """Every layer but those left in float; what an earlier scheme rounded alike is not rounded again."""
         found = {}
-        for group in self._groups:
-            prepared = None
-            for name in group.names:
-                if name in floating:
-                    continue
-                bits = 8 if name in wide else scheme.bits
-                key = (name, bits, scheme.block if bits == 4 else 0, scheme.smoothing, scheme.margin,
-                       scheme.damping, scheme.covariance_width, scheme.handling(group.role))  # fmt: skip
-                if key not in self._made:
-                    prepared = prepared or _prepare(self._encoder, group, self._inputs[group], scheme)
-                    self._made[key] = _layer(prepared, name, bits, scheme, self._lowest)
-                found[name] = self._made[key]
+        groups_done = self._progress.steps("rounding the linear layers", len(self._groups))
+        with groups_done as done:
+            for group in self._groups:
+                found.update(self._round_group(group, scheme, wide, floating))
+                done()
         return found
+
+    def _round_group(
+        self, group: Group, scheme: OnnxScheme, wide: frozenset[str], floating: frozenset[str]
+    ) -> dict[str, _Layer]:
+        bits = {name: 8 if name in wide else scheme.bits for name in group.names if name not in floating}
+        keys = {
+            name: (name, own, scheme.block if own == 4 else 0, scheme.smoothing, scheme.margin,
+                   scheme.damping, scheme.covariance_width, scheme.handling(group.role))
+            for name, own in bits.items()
+        }  # fmt: skip
+        missing = {name: own for name, own in bits.items() if keys[name] not in self._made}
+        if missing:
+            prepared = _prepare(self._encoder, group, self._inputs[group], scheme)
+            for name, layer in _layers(prepared, missing, scheme, self._lowest).items():
+                self._made[keys[name]] = layer
+        return {name: self._made[key] for name, key in keys.items()}
 
     def _widest(self, scheme: OnnxScheme, floating: frozenset[str]) -> frozenset[str]:
         rounded = self._round(scheme, frozenset(), floating)
@@ -176,7 +195,9 @@ class Quantizer:
         return mix.widest(candidates, scheme, mix.room(self._encoder, rounded, scheme))
 
 
-def quantize(checkpoint: Checkpoint, scheme: OnnxScheme) -> AbstractContextManager[Quantized]:
+def quantize(
+    checkpoint: Checkpoint, scheme: OnnxScheme, progress: Progress = QUIET
+) -> AbstractContextManager[Quantized]:
     """The twin of a checkpoint by one scheme, calibrated on its calibration texts.
 
     Raises:
@@ -184,7 +205,7 @@ def quantize(checkpoint: Checkpoint, scheme: OnnxScheme) -> AbstractContextManag
         TargetError: the scheme names a layer that is not there.
     """
     rows = token_ids(checkpoint, scheme.calibration_tokens)
-    return Quantizer(checkpoint, rows, scheme.covariance_width).twin(scheme, last=True)
+    return Quantizer(checkpoint, rows, scheme.covariance_width, progress).twin(scheme, last=True)
 
 
 def _check_width(name: str, width: int, unit: int, target: str) -> None:
@@ -234,14 +255,29 @@ def _prepare(encoder: nn.Module, group: Group, inputs: Inputs, scheme: OnnxSchem
     )
 
 
-def _layer(prepared: _Prepared, name: str, bits: int, scheme: OnnxScheme, lowest: float | None) -> _Layer:
-    weight, inputs = prepared.weights[name], prepared.inputs
-    if bits == 8:
-        rounded = round8(weight, inputs.covariance, scheme.damping)
-    else:
-        rounded = round4(weight, inputs.covariance, scheme.damping, scheme.block)
+def _layers(
+    prepared: _Prepared, bits: Mapping[str, int], scheme: OnnxScheme, lowest: float | None
+) -> dict[str, _Layer]:
+    """The layers that `bits` names; those of equal bits are rounded as one, since they share their input."""
+    made = {}
+    for own in sorted(set(bits.values())):
+        names = [name for name in bits if bits[name] == own]
+        weight = torch.cat([prepared.weights[name] for name in names])
+        moment = prepared.inputs.covariance
+        if own == 8:
+            rounded = round8(weight, moment, scheme.damping)
+        else:
+            rounded = round4(weight, moment, scheme.damping, scheme.block)
+        parts = rounded.split([len(prepared.weights[name]) for name in names])
+        made.update(
+            {name: _layer(prepared, name, part, lowest) for name, part in zip(names, parts, strict=True)}
+        )
+    return made
+
+
+def _layer(prepared: _Prepared, name: str, rounded: Rounded, lowest: float | None) -> _Layer:
     # What rounding takes from the mean output, the bias gives back.
-    bias = prepared.biases[name] + (weight - rounded.weights()) @ inputs.mean
+    bias = prepared.biases[name] + (prepared.weights[name] - rounded.weights()) @ prepared.inputs.mean
     if prepared.affine is not None:
         return _Layer(StaticLinear(rounded, bias, QuantizedInput(prepared.affine)), rounded)
     known = lowest if prepared.group.role.name == LOWEST_ROLE else None

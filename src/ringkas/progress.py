@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+_SECONDS = 5.0  # between two lines of one stage
 
 
 class Progress:
@@ -25,6 +27,27 @@ class Progress:
         self.say(f"{message} ...")
         yield
         self.say(f"{message}: {time.perf_counter() - started:.1f} s")
+
+    @contextmanager
+    def steps(self, message: str, total: int) -> Iterator[Callable[[], None]]:
+        """A stage of `total` steps of about the same length; what it gives is called after each.
+
+        Now and then says how many are done, and how long the others will take if they take as long.
+        """
+        started = said = time.perf_counter()
+        done = 0
+
+        def step() -> None:
+            nonlocal said, done
+            done += 1
+            now = time.perf_counter()
+            if done < total and now - said >= _SECONDS:
+                said = now
+                left = (now - started) / done * (total - done)
+                self.say(f"  {message}: {done} of {total}, about {left:.0f} s more")
+
+        with self.stage(message):
+            yield step
 
 
 QUIET = Progress(quiet=True)

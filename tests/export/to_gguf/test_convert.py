@@ -35,6 +35,7 @@ from ringkas.quantize.for_gguf.gptq import round_compensated
 from ringkas.quantize.for_gguf.importance import measure_importance
 from ringkas.runtimes.engines.llama_engine import LlamaEngine
 from ringkas.runtimes.engines.llama_header import read_header
+from ringkas.runtimes.reference import load_reference
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def test_importance_helps_and_shuffled_importance_does_not(
     assert converted.result.scheme["calibration"]["tokens"] > 1000
     assert "calibration" not in convert(demo, "gguf-q6_k", tmp_path).result.scheme
 
-    measured = measure_importance(demo)
+    measured = measure_importance(demo, load_reference(demo))
     architecture, chance = architecture_of(demo), np.random.default_rng(0)
     right = {architecture.gguf_name(name): value for name, value in measured.by_tensor.items()}
     shuffled = {name: chance.permutation(value) for name, value in right.items()}

@@ -33,8 +33,8 @@ from ringkas.export.to_gguf.architecture import architecture_of
 from ringkas.export.to_gguf.llama_quantize import llama_quantize
 from ringkas.quantize.for_gguf.importance import measure_importance
 from ringkas.runtimes.encoder import Encoder, load_reference_encoder
-from ringkas.runtimes.reference import load_reference
 from ringkas.runtimes.engines.llama_engine import LlamaEngine
+from ringkas.runtimes.reference import load_reference
 from ringkas.tokens import TextTokenizer
 
 ROUNDS = 5

@@ -77,7 +77,7 @@ class Rounded:
     def split(self, rows: list[int]) -> list[Rounded]:
         """So many output channels each, in order: layers that were rounded as one."""
         parts = [
-            [None] * len(rows) if field is None else field.split(rows)
+            [None] * len(rows) if field is None else torch.split(field, rows)
             for field in (self.integers, self.scale, self.levels, self.multipliers)
         ]
         return [Rounded(*fields) for fields in zip(*parts, strict=True)]
@@ -156,12 +156,10 @@ def _channel_scale(weight: Tensor, importance: Tensor) -> Tensor:
 def _block_grid(weight: Tensor, importance: Tensor, block: int) -> Grid:
     importance = importance.reshape(-1, block)
     rows = max(1, _SEARCHED // weight.shape[1])  # at a time, as many as a core's cache holds
-    parts = [
-        _row_grids(part.reshape(len(part), -1, block), importance) for part in weight.contiguous().split(rows)
-    ]
-    return Grid(
-        torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), block, *_NIBBLE
-    )
+    parts = torch.split(weight.contiguous(), rows)
+    found = [_row_grids(part.reshape(len(part), -1, block), importance) for part in parts]
+    scale, multipliers = (torch.cat(fields) for fields in zip(*found, strict=True))
+    return Grid(scale, multipliers, block, *_NIBBLE)
 
 
 def _row_grids(blocks: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,9 +191,8 @@ def _fit_multipliers(blocks: Tensor, importance: Tensor, scale: Tensor) -> tuple
             low, high = _NIBBLE if sign == 1 else (-_NIBBLE[1], -_NIBBLE[0])
             levels = nearest.clamp(low, high)
             if tight.any():
-                levels[tight] = _within_pairs(
-                    levels[tight], limit[tight][:, None].expand(-1, levels.shape[2])
-                )
+                found = levels[tight]
+                levels[tight] = _within_pairs(found, limit[tight][:, None].expand_as(found))
             errors.append(levels.mul_(step).sub_(blocks).square_().mul_(importance).sum(2))
             candidates.append(size * sign)
     error = torch.stack(errors)

@@ -99,7 +99,8 @@ class _Changes:
             with torch.no_grad():
                 self._changes[name] = self._layers[name](inputs[0].detach()) - output
             self._places[name] = torch.zeros_like(output, requires_grad=True)
-            return output + self._places[name]
+            moved: Tensor = output + self._places[name]
+            return moved
 
         return watch
 
@@ -109,7 +110,8 @@ def _across(vectors: Tensor, generator: torch.Generator) -> Tensor:
     length = vectors.norm(dim=1, keepdim=True).clamp(min=1e-12)
     along = vectors / length
     drawn = torch.randn(vectors.shape, generator=generator)
-    return (drawn - (drawn * along).sum(1, keepdim=True) * along) / length
+    across: Tensor = (drawn - (drawn * along).sum(1, keepdim=True) * along) / length
+    return across
 
 
 def room(encoder: nn.Module, linear: Iterable[str], scheme: OnnxScheme) -> float:

@@ -163,38 +163,58 @@ def _block_grid(weight: Tensor, importance: Tensor, block: int) -> Grid:
 
 
 def _row_grids(blocks: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
-    """The scale of each row of `blocks` (out, blocks, block), and the multiplier of each of its blocks."""
-    widest = blocks.abs().amax(2)
+    """The scale of each row of `blocks` (out, blocks, block), and the multiplier of each of its blocks.
+
+    First the step that each block would have if it were free to, then for each scale of the row the
+    multipliers on either side of that.
+    """
+    steps, signs = _free_steps(blocks, importance)
+    turned = blocks * signs[..., None]
+    widest = blocks.abs().amax((1, 2))
     errors, scales, choices = [], [], []
     for top in _TOP_MULTIPLIERS:
-        scale = (widest.amax(1) / (-_NIBBLE[0] * top)).clamp(min=1e-12)
-        error, multipliers = _fit_multipliers(blocks, importance, scale)
+        scale = (widest / (-_NIBBLE[0] * top)).clamp(min=1e-12)
+        error, multipliers = _fit_multipliers(turned, importance, steps / scale[:, None], scale)
         errors.append(error.sum(1))
         scales.append(scale)
         choices.append(multipliers)
     error = torch.stack(errors)
     multipliers = torch.stack(choices)[error.argmin(0), torch.arange(len(blocks))]
-    return _best(error, torch.stack(scales)), multipliers
+    return _best(error, torch.stack(scales)), multipliers * signs
 
 
-def _fit_multipliers(blocks: Tensor, importance: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The error of each block with its best multiplier, and that multiplier: both (out, blocks)."""
-    ideal = blocks.abs().amax(2) / (-_NIBBLE[0] * scale[:, None])
-    errors, candidates = [], []
+def _free_steps(blocks: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
+    """The best step of each block, and which side of zero gets the level -8, which has no positive twin."""
+    widest = (blocks.abs().amax(2) / -_NIBBLE[0]).clamp(min=1e-12)
+    errors, steps, signs = [], [], []
     for clip in _CLIPS:
-        size = torch.round(ideal * clip).clamp_(1, _TOP_MULTIPLIERS[-1])
+        step = widest * clip
+        nearest = torch.round(blocks / step[..., None])
+        for sign, (low, high) in ((1.0, _NIBBLE), (-1.0, (-_NIBBLE[1], -_NIBBLE[0]))):
+            error = nearest.clamp(low, high).mul_(step[..., None]).sub_(blocks)
+            errors.append(error.square_().mul_(importance).sum(2))
+            steps.append(step)
+            signs.append(torch.full_like(step, sign))
+    error = torch.stack(errors)
+    return _best(error, torch.stack(steps)), _best(error, torch.stack(signs))
+
+
+def _fit_multipliers(
+    blocks: Tensor, importance: Tensor, wanted: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The error of each block with its best multiplier near `wanted`, and that multiplier: (out, blocks)."""
+    errors, candidates = [], []
+    for near in (torch.floor(wanted), torch.ceil(wanted)):
+        size = near.clamp_(1, _TOP_MULTIPLIERS[-1])
         step = (scale[:, None] * size)[..., None]
-        nearest = torch.round(blocks / step)
+        levels = torch.round(blocks / step).clamp_(*_NIBBLE)
         tight = size > _LEAST_TIGHT  # of all others no pair can exceed its limit
-        limit = torch.floor(PAIR_LIMIT / size)
-        for sign in (1, -1):  # the level -8 has no positive twin: the sign says which side it serves
-            low, high = _NIBBLE if sign == 1 else (-_NIBBLE[1], -_NIBBLE[0])
-            levels = nearest.clamp(low, high)
-            if tight.any():
-                found = levels[tight]
-                levels[tight] = _within_pairs(found, limit[tight][:, None].expand_as(found))
-            errors.append(levels.mul_(step).sub_(blocks).square_().mul_(importance).sum(2))
-            candidates.append(size * sign)
+        if tight.any():
+            found = levels[tight]
+            limit = torch.floor(PAIR_LIMIT / size[tight])
+            levels[tight] = _within_pairs(found, limit[:, None].expand_as(found))
+        errors.append(levels.mul_(step).sub_(blocks).square_().mul_(importance).sum(2))
+        candidates.append(size)
     error = torch.stack(errors)
     return error.amin(0), _best(error, torch.stack(candidates))
 

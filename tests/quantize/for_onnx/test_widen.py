@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace as with_
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,6 @@ def test_one_pass_measures_what_replacing_each_layer_costs(
     assert ratios.max() < 1.7
     assert abs(np.median(ratios) - 1) < 0.2
     # A replacement that changes nothing costs nothing, and nothing is left behind in the encoder.
-    same = {name: quantizer.reference.encoder.get_submodule(name) for name in layers}
+    same = {name: deepcopy(quantizer.reference.encoder.get_submodule(name)) for name in layers}
     assert max(widen.losses(quantizer.reference, same, rows).values()) == 0
     assert widen.losses(quantizer.reference, layers, rows) == estimated

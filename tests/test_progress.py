@@ -16,8 +16,12 @@ def test_steps_say_how_much_is_left(
         for _ in range(4):
             done()
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "rounding ..."
-    assert lines[1].startswith("  rounding: 2 of 4, about ")
+    # Four seconds a step, the first counted from before the stage was announced.
+    assert lines[:-1] == [
+        "rounding ...",
+        "  rounding: 1 of 4, about 24 s more",
+        "  rounding: 3 of 4, about 5 s more",
+    ]
     assert lines[-1].startswith("rounding: ")
 
 

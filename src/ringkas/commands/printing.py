@@ -217,12 +217,14 @@ def print_artifact(artifact: Artifact) -> None:
     _print(table)
 
 
-def print_diagnosis(diagnosis: Diagnosis) -> None:
-    """`ringkas doctor`."""
+def print_diagnosis(diagnosis: Diagnosis, verdict: str = "") -> None:
+    """`ringkas doctor`; `verdict` says what its measurement of 8-bit products means."""
     features = " ".join(diagnosis.cpu_features) or "features unknown"
     print(f"{diagnosis.machine}, {diagnosis.cores} cores ({features})")
     if diagnosis.providers:
         print("ONNX Runtime providers: " + ", ".join(diagnosis.providers))
+    if verdict:
+        print(verdict)
     table = _table("what", "here", "install with")
     for part in diagnosis.parts:
         versions = ", ".join(f"{name} {version}" for name, version in part.versions.items())

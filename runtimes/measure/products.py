@@ -1,9 +1,9 @@
 """How fast 8-bit matrix products are on this processor beside float32's: measured, not told by its name.
 
-A processor's list of features does not say it: some that can multiply 8-bit integers do so in halves, and gain
-nothing. So two small graphs are run, a feed-forward product of multilingual-e5-small in float32 and in 8 bits
-as the artifacts have it, the rounding of its input included. They lie in `ringkas/data/products`, made by
-tests/runtimes/measure/test_products.py: a device needs nothing but onnxruntime.
+A processor's list of features does not say it: some that can multiply 8-bit integers do so in halves, and
+gain nothing. So two small graphs are run, a feed-forward product of multilingual-e5-small in float32 and in 8
+bits as the artifacts have it, the rounding of its input included. They lie in `ringkas/data/products`, made
+by tests/runtimes/measure/test_products.py: a device needs nothing but onnxruntime.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from ringkas.families import FAMILIES
 
-_ROWS = 8192  # rounded at a time, to bound the memory of a large vocabulary
+# Rounded at a time: to nearest, what bounds the memory of a large vocabulary; in blocks, whose scales are
+# searched for, what a core's cache holds.
+_ROWS, _SEARCHED_ROWS = 8192, 256
 _LEVELS8 = 127
 # How far the largest value of a block is clipped, tried in turn.
 _CLIPS = tuple(1.0 - step / 32 for step in range(12))
@@ -32,7 +34,7 @@ def round_rows(table: Tensor) -> tuple[Tensor, Tensor]:
 
 def round_blocks(table: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """Levels -8..7 as int8 (rows, width) and a float16 scale for each block (rows, width / block)."""
-    parts = [_round_block_rows(rows, block) for rows in torch.split(table, _ROWS)]
+    parts = [_round_block_rows(rows, block) for rows in torch.split(table, _SEARCHED_ROWS)]
     return torch.cat([levels for levels, _ in parts]), torch.cat([scale for _, scale in parts])
 
 

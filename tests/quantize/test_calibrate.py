@@ -16,7 +16,7 @@ from ringkas.runtimes.reference import load_reference
 def gathered(rows: Sequence[Sequence[int]], covariance_width: int | None = None) -> list[Inputs]:
     checkpoint = open_checkpoint("demo")
     reference = load_reference(checkpoint, attention="eager")
-    wanted = groups(reference.encoder, checkpoint.family.name)[:8]
+    wanted = groups(reference.encoder, checkpoint.family)[:8]
     return list(collect(reference, wanted, rows, covariance_width).values())
 
 

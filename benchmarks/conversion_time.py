@@ -51,9 +51,10 @@ def main() -> None:
             for tree, source in trees.items():
                 found = build(model, targets.split(","), source)
                 by_tree[tree].append(found)
+                held = "held" if found["passed"] else "FELL SHORT"
                 print(
                     f"round {number + 1}, {targets}, {tree}: {found['wall']:.1f} s, "
-                    f"{found['cpu']:.1f} s of processor, parity {'held' if found['passed'] else 'FELL SHORT'}",
+                    f"{found['cpu']:.1f} s of processor, parity {held}",
                     file=sys.stderr,
                 )
     report = {

@@ -10,7 +10,6 @@ from typing import Any, cast
 import numpy as np
 import onnxruntime
 import pytest
-import torch
 from torch import nn
 
 from ringkas import open_checkpoint
@@ -59,11 +58,13 @@ def counted(reference: Reference, checkpoint: Checkpoint) -> tuple[Model, list[i
     return trace_repeated(reference, trace), depths
 
 
-@pytest.mark.parametrize(("family", "layers", "traced"), [("bert", 4, 2), ("modernbert", 6, 4)])
+# Of ModernBERT's layers the first has no norm of its own, and here every other one is global.
+@pytest.mark.parametrize(("family", "layers", "traced"), [("bert", 3, 2), ("modernbert", 4, 3)])
 def test_copies_are_what_tracing_gives(
     make: Callable[..., Checkpoint], tmp_path: Path, family: str, layers: int, traced: int
 ) -> None:
-    checkpoint = make(family, num_hidden_layers=layers)
+    alternating = {"global_attn_every_n_layers": 2} if family == "modernbert" else {}
+    checkpoint = make(family, num_hidden_layers=layers, **alternating)
     reference = load_reference(checkpoint, attention="eager")
     repeated, depths = counted(reference, checkpoint)
     assert depths == [traced]
@@ -102,16 +103,17 @@ def test_layers_that_differ_are_traced(make: Callable[..., Checkpoint]) -> None:
 def test_without_the_exporters_notes_all_is_traced(make: Callable[..., Checkpoint]) -> None:
     checkpoint = make("bert", num_hidden_layers=3)
     reference = load_reference(checkpoint, attention="eager")
+    whole: Model = object()
     depths = []
 
     def trace() -> Model:
         depths.append(len(cast(nn.ModuleList, reference.encoder.get_submodule("encoder.layer"))))
+        if len(depths) == 2:
+            return whole
         model = graph._exported(checkpoint, reference, graph.OPSET)
         for node in model.graph:
             node.metadata_props.clear()
         return model
 
-    assert len(list(trace_repeated(reference, trace).graph)) > 0
+    assert trace_repeated(reference, trace) is whole
     assert depths == [2, 3]
-    assert len(cast(nn.ModuleList, reference.encoder.get_submodule("encoder.layer"))) == 3
-    assert torch.is_grad_enabled()

@@ -177,7 +177,9 @@ def test_bad_text_in_a_later_window_is_counted_from_the_first(
     monkeypatch.setattr("ringkas.runtimes.bulk.rows.WINDOW_ROWS", 2)
     file = tmp_path / "texts.jsonl"
     file.write_text('{"text": "fine"}\n' * 3 + '{"text": "\\ud83d"}\n', "utf-8")
-    assert_refused(run("embed", artifact, "--input", file), "row 3, counted from 0")
+    result = run("embed", artifact, "--input", file, "--output", tmp_path / "vectors.npy")
+    assert_refused(result, "row 3, counted from 0")
+    assert not (tmp_path / "vectors.npy").exists()
 
 
 def test_stdin_that_is_not_utf8(artifact: Path) -> None:

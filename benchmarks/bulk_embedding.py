@@ -2,8 +2,9 @@
 
     python benchmarks/bulk_embedding.py dist/onnx-int8 --count 1000000 --kills 10 --json FILE
 
-The engine's own rate is `Encoder.encode` of as many texts as fit some seconds, in a process of its own. The
-rate of `embed` counts from its first window to its last, so that loading is in neither.
+The engine's own rate is `Encoder.encode` of some of the texts, in a process of its own. The rate of `embed`
+counts from its first window to its last, so that loading is in neither. Processor time is told beside it, for
+a machine that others use: that of the texts which the large run has more than the small one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -31,11 +33,12 @@ OFFLINE = """
 import json, sys, time
 import ringkas
 texts = open(sys.argv[2], encoding="utf-8").read().splitlines()[: int(sys.argv[3])]
-with ringkas.load(sys.argv[1]) as encoder:
+with ringkas.load(sys.argv[1], threads=int(sys.argv[4]) or None) as encoder:
     encoder.encode(texts[:2000])
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), time.process_time()
     encoder.encode(texts)
-    print(json.dumps({"texts_per_s": len(texts) / (time.perf_counter() - started)}))
+    took, spent = time.perf_counter() - started, time.process_time() - spent
+print(json.dumps({"texts_per_s": len(texts) / took, "cpu_ms_per_text": 1e3 * spent / len(texts)}))
 """
 
 
@@ -50,6 +53,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--killed-count", type=int, default=100_000, help="texts of the runs that are killed")
     parser.add_argument("--sentences", type=Path)
+    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     found: dict[str, Any] = {
@@ -65,36 +69,46 @@ def main() -> None:
         for name, count in (("small", options.small), ("large", options.count)):
             text_file = folder / f"{name}.txt"
             text_file.write_text("\n".join(short_texts(count, options.sentences)), encoding="utf-8")
-            if name == "large" or count != options.count:
-                found[name] = embed(options.artifact, text_file, folder / name)
-                print(name, found[name], flush=True)
-        command = [sys.executable, "-c", OFFLINE, str(options.artifact), str(text_file), str(options.offline)]
+            found[name] = embed(options.artifact, text_file, folder / name, options.threads)
+            print(name, found[name], flush=True)
+        command = [sys.executable, "-c", OFFLINE, str(options.artifact), str(text_file)]
+        command += [str(options.offline), str(options.threads)]
         found["offline"] = json.loads(_output(*command))
         found["of_offline"] = found["large"]["texts_per_s"] / found["offline"]["texts_per_s"]
+        more = {name: found["large"][name] - found["small"][name] for name in ("texts", "cpu_s")}
+        found["cpu_ms_per_text"] = 1e3 * more["cpu_s"] / more["texts"]
+        found["of_offline_by_cpu"] = found["offline"]["cpu_ms_per_text"] / found["cpu_ms_per_text"]
         if options.kills:
             text_file.write_text("\n".join(short_texts(options.killed_count, options.sentences)), "utf-8")
             found["killed"] = kill(options.artifact, text_file, folder, options.kills)
     options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({name: found.get(name) for name in ("offline", "of_offline", "killed")}))
+    print(
+        json.dumps(
+            {name: found.get(name) for name in ("offline", "of_offline", "of_offline_by_cpu", "killed")}
+        )
+    )
 
 
-def embed(artifact: Path, text_file: Path, output: Path) -> dict[str, Any]:
-    """One whole run: its texts a second and the most memory that it held."""
-    process = subprocess.Popen(_command(artifact, text_file, output), stderr=subprocess.DEVNULL)
+def embed(artifact: Path, text_file: Path, output: Path, threads: int) -> dict[str, Any]:
+    """One whole run: its texts a second, its processor time, and the most memory that it held."""
+    command = [*_command(artifact, text_file, output), *(["--threads", str(threads)] if threads else [])]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     first: float | None = None
     while process.poll() is None:
         if first is None and output.is_dir() and list(output.glob(".part-*")):
             first = time.perf_counter()
         last = time.perf_counter()
         time.sleep(0.01)
-    peak = _peak_kib()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)  # its peak is the largest child's: the newest one's
     records = [json.loads(file.read_text()) for file in (output / "_ringkas").glob("part-*.json")]
     texts, tokens = (sum(record[name] for record in records) for name in ("vectors", "tokens"))
     assert process.returncode == 0
     assert first is not None
     return {
         "texts": texts, "tokens_per_text": tokens / texts, "seconds": last - first,
-        "texts_per_s": texts / (last - first), "peak_mib": peak / 1024,
+        "texts_per_s": texts / (last - first), "peak_mib": after.ru_maxrss / 1024,
+        "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
     }  # fmt: skip
 
 
@@ -128,13 +142,6 @@ def kill(artifact: Path, text_file: Path, folder: Path, kills: int) -> dict[str,
 def _command(artifact: Path, text_file: Path, output: Path) -> list[str]:
     command = [sys.executable, "-m", "ringkas", "embed", str(artifact), "--input", str(text_file)]
     return [*command, "--output", f"{output}/"]
-
-
-def _peak_kib() -> int:
-    """The largest of the children so far; runs go from few texts to many, so it is the last one's."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
 
 def _output(*command: str) -> str:

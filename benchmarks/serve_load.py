@@ -33,14 +33,15 @@ import json, sys, time
 import numpy as np
 import ringkas
 texts = json.loads(sys.stdin.read())
-with ringkas.load(sys.argv[1]) as encoder:
+with ringkas.load(sys.argv[1], threads=int(sys.argv[3]) or None) as encoder:
     tokens = sum(map(len, encoder.tokenizer.encode(texts)))
     encoder.encode(texts)
-    rounds, until = [], time.perf_counter() + float(sys.argv[2])
+    rounds, until, spent = [], time.perf_counter() + float(sys.argv[2]), time.process_time()
     while time.perf_counter() < until:
         started = time.perf_counter()
         encoder.encode(texts * 8)
         rounds.append(8 * len(texts) / (time.perf_counter() - started))
+    spent = time.process_time() - spent
     singles = []
     for n in range(600):
         started = time.perf_counter()
@@ -48,6 +49,7 @@ with ringkas.load(sys.argv[1]) as encoder:
         singles.append(time.perf_counter() - started)
     p50 = 1e3 * float(np.median(singles[100:]))
 found = {"texts_per_s": float(np.median(rounds)), "p50_ms": p50, "tokens_per_text": tokens / len(texts)}
+found["cpu_ms_per_text"] = 1e3 * spent / (8 * len(texts) * len(rounds))
 print(json.dumps(found))
 """
 
@@ -59,12 +61,14 @@ def main() -> None:
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--url", help="another server that runs already, instead of ringkas serve")
     parser.add_argument("--words", type=int, default=22, help="of a text: about 30 tokens")
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     texts = list(thirty_tokens(options.words))
     command = [sys.executable, "-c", FACADE, str(options.artifact), str(options.seconds / 2)]
+    command.append(str(options.threads))
     facade = json.loads(
         subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=True).stdout
     )
@@ -82,6 +86,7 @@ def main() -> None:
         found |= asyncio.run(drive(options.url, None, texts, options))
     else:
         command = [sys.executable, "-m", "ringkas", "serve", str(options.artifact), "--port", "0"]
+        command += ["--threads", str(options.threads)] if options.threads else []
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             url = next(match[1] for line in process.stderr if (match := re.search(r"on (http://\S+)", line)))
@@ -91,6 +96,9 @@ def main() -> None:
     share = many["clients_cpu_s"] / (cores * many["seconds"])
     many["without_clients_texts_per_s"] = many["texts_per_s"] / (1 - share)
     many["of_facade"] = many["without_clients_texts_per_s"] / facade["texts_per_s"]
+    if "server_cpu_s" in many:
+        many["server_cpu_ms_per_text"] = 1e3 * many["server_cpu_s"] / many["seconds"] / many["texts_per_s"]
+        many["of_facade_by_cpu"] = facade["cpu_ms_per_text"] / many["server_cpu_ms_per_text"]
     found["overhead_p50_ms"] = found["one"]["p50_ms"] - facade["p50_ms"]
     options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({name: found[name] for name in ("facade", "one", "many", "overhead_p50_ms")}, indent=1))

@@ -71,6 +71,7 @@ def main() -> None:
         found["alive"] = process.poll() is None
         process.terminate()
     found |= {
+        "artifact": options.artifact.name,
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip(),

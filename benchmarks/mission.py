@@ -63,13 +63,21 @@ VOCABULARIES = (
             "tensorrt-rtx-int8",
         ),
     ),
+    Vocabulary("ko-en-default", ("ko", "en"), None, ("onnx-int8",)),
     Vocabulary("ko-en", ("ko", "en"), 41_348, ("onnx-fp32", "onnx-int8", "onnx-int4", "gguf-q8_0")),
     Vocabulary(
         "sea-lion", ("en", "zh", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta"), None, ("onnx-int8",)
     ),
 )
 # What is searched with; plans need a GPU, and the rest follow from these.
-SEARCHED = ("full/onnx-int8", "ko-en/onnx-int8", "full/onnx-int4", "full/gguf-q8_0", "sea-lion/onnx-int8")
+SEARCHED = (
+    "full/onnx-int8",
+    "ko-en-default/onnx-int8",
+    "ko-en/onnx-int8",
+    "full/onnx-int4",
+    "full/gguf-q8_0",
+    "sea-lion/onnx-int8",
+)
 TIMED = ("full/onnx-fp32", "full/onnx-int8", "full/onnx-int4", "full/gguf-q8_0", "ko-en/onnx-int8")
 TIMED_LANGUAGES = ("en", "ko", "th")
 

@@ -1,6 +1,7 @@
 """onnx-int8 and onnx-int4 beside what the field offers: speed, fidelity, size.
 
     python benchmarks/int8_int4.py SENTENCES [--rounds 9] [--json benchmarks/results/int8_int4.json]
+    python benchmarks/int8_int4.py SENTENCES --only-fidelity
 
 Makes every form from the demo checkpoint, compares its vectors with the reference's on the lines of the file
 SENTENCES, and times them on token ids, in rounds that go round. Each measurement has a process of its own and
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sentences", type=Path)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only-fidelity", action="store_true", help="our own forms alone, and no times")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.only_fidelity:
+        with tempfile.TemporaryDirectory() as folder:
+            graphs = our_graphs(Path(folder), ("onnx-int8", "onnx-int4"))
+            found = compare(graphs, options.sentences.read_text("utf-8").splitlines())
+            found = {name: one | {"graph_bytes": graphs[name].stat().st_size} for name, one in found.items()}
+        report = {"machine": machine(), "engines": found}
+        print(json.dumps(report, indent=1))
+        if options.json:
+            options.json.write_text(json.dumps(report, indent=1) + "\n")
+        return
     with tempfile.TemporaryDirectory() as folder:
         graphs = make_graphs(Path(folder))
         fidelity = compare(graphs, options.sentences.read_text("utf-8").splitlines())
@@ -84,12 +96,9 @@ def make_graphs(folder: Path) -> dict[str, Path]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    from ringkas import build_all, open_checkpoint
-
     logging.disable(logging.WARNING)
-    ours = ("onnx-fp32", "onnx-int8", "onnx-int4")
-    build_all(open_checkpoint("demo"), ours, folder)
-    base, int8, int4 = (folder / target / "onnx" / "model.onnx" for target in ours)
+    ours = our_graphs(folder, ("onnx-fp32", "onnx-int8", "onnx-int4"))
+    base, int8, int4 = ours.values()
     dynamic = folder / "dynamic.onnx"
     quantize_dynamic(base, dynamic, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
     graphs = {BASE: base, "ringkas onnx-int8": int8, "ringkas onnx-int4": int4, "quantize_dynamic": dynamic}
@@ -104,6 +113,14 @@ def make_graphs(folder: Path) -> dict[str, Path]:
         quantizer.model.save_model_to_file(str(file))
         graphs[f"MatMulNBits {bits} bits"] = file
     return graphs
+
+
+def our_graphs(folder: Path, targets: Sequence[str]) -> dict[str, Path]:
+    """The graphs of the demo checkpoint's targets, by name."""
+    from ringkas import build_all, open_checkpoint
+
+    build_all(open_checkpoint("demo"), targets, folder)
+    return {f"ringkas {target}": folder / target / "onnx" / "model.onnx" for target in targets}
 
 
 def compare(graphs: dict[str, Path], sentences: list[str]) -> dict[str, dict[str, Any]]:

@@ -66,6 +66,20 @@ class _Layer:
     rounded: Rounded
 
 
+@dataclass(frozen=True)
+class _Way:
+    """All that the rounding of a layer depends on: where two schemes agree in it, it is rounded once."""
+
+    name: str
+    bits: int
+    block: int
+    smoothing: float
+    margin: float
+    damping: float
+    covariance_width: int | None
+    handling: Handling
+
+
 class Quantizer:
     """A checkpoint's reference, calibrated once, from which twins of several schemes are made.
 
@@ -96,7 +110,7 @@ class Quantizer:
         with progress.stage(f"running {len(rows)} calibration texts"):
             self._inputs = collect(self.reference, self._groups, rows, covariance_width)
         self._weights = sum(parameter.numel() for parameter in self._encoder.parameters())
-        self._made: dict[tuple[object, ...], _Layer] = {}
+        self._made: dict[_Way, _Layer] = {}
 
     @property
     def layers(self) -> dict[str, int]:
@@ -162,29 +176,34 @@ class Quantizer:
 
     def _round(self, scheme: OnnxScheme, wide: frozenset[str], floating: frozenset[str]) -> dict[str, _Layer]:
         """Every layer but those left in float; what an earlier scheme rounded alike is not rounded again."""
-        found = {}
-        groups_done = self._progress.steps("rounding the linear layers", len(self._groups))
-        with groups_done as done:
-            for group in self._groups:
-                found.update(self._round_group(group, scheme, wide, floating))
-                done()
-        return found
+        ways = {group: self._ways(group, scheme, wide, floating) for group in self._groups}
+        undone = [group for group, own in ways.items() if not self._made.keys() >= set(own.values())]
+        if undone:
+            with self._progress.steps("rounding the linear layers", len(undone)) as done:
+                for group in undone:
+                    self._round_group(group, ways[group], scheme)
+                    done()
+        return {name: self._made[way] for own in ways.values() for name, way in own.items()}
 
-    def _round_group(
+    def _ways(
         self, group: Group, scheme: OnnxScheme, wide: frozenset[str], floating: frozenset[str]
-    ) -> dict[str, _Layer]:
-        bits = {name: 8 if name in wide else scheme.bits for name in group.names if name not in floating}
-        keys = {
-            name: (name, own, scheme.block if own == 4 else 0, scheme.smoothing, scheme.margin,
-                   scheme.damping, scheme.covariance_width, scheme.handling(group.role))
-            for name, own in bits.items()
-        }  # fmt: skip
-        missing = {name: own for name, own in bits.items() if keys[name] not in self._made}
-        if missing:
-            prepared = _prepare(self._encoder, group, self._inputs[group], scheme)
-            for name, layer in _layers(prepared, missing, scheme, self._lowest).items():
-                self._made[keys[name]] = layer
-        return {name: self._made[key] for name, key in keys.items()}
+    ) -> dict[str, _Way]:
+        """How `scheme` rounds each layer of a group that is not left in float."""
+        made = {}
+        for name in group.names:
+            if name not in floating:
+                bits = 8 if name in wide else scheme.bits
+                made[name] = _Way(
+                    name, bits, scheme.block if bits == 4 else 0, scheme.smoothing, scheme.margin,
+                    scheme.damping, scheme.covariance_width, scheme.handling(group.role),
+                )  # fmt: skip
+        return made
+
+    def _round_group(self, group: Group, ways: Mapping[str, _Way], scheme: OnnxScheme) -> None:
+        missing = {name: way.bits for name, way in ways.items() if way not in self._made}
+        prepared = _prepare(self._encoder, group, self._inputs[group], scheme)
+        for name, layer in _layers(prepared, missing, scheme, self._lowest).items():
+            self._made[ways[name]] = layer
 
     def _widest(self, scheme: OnnxScheme, floating: frozenset[str]) -> frozenset[str]:
         rounded = self._round(scheme, frozenset(), floating)

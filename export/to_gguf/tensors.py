@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError
 from ringkas.export.to_gguf.architecture import Architecture
-from ringkas.quantize.for_gguf.schemes import BLOCK_SIZES, GgufScheme, fitting_type
+from ringkas.quantize.for_gguf.schemes import GgufScheme, fits, fitting_type
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +125,7 @@ def _fallbacks(tensors: Sequence[GgufTensor]) -> Iterator[tuple[str, str]]:
 
 def _fell_back(tensor: GgufTensor) -> bool:
     # llama.cpp's mixtures give some tensors another type than the file is named for, by their place alone.
-    return tensor.kind != tensor.asked and tensor.shape[-1] % BLOCK_SIZES[tensor.asked] != 0
+    return tensor.kind != tensor.asked and not fits(tensor.asked, tensor.shape[-1])
 
 
 def _nbytes(tensor: GgufTensor) -> int:

@@ -71,24 +71,25 @@ _ALL = (
 
 GGUF_TARGETS: Mapping[str, GgufScheme] = {scheme.name: scheme for scheme in _ALL}
 
-# Weights a block. A row must be a multiple of it.
-BLOCK_SIZES: Mapping[str, int] = {
-    "F32": 1, "F16": 1, "BF16": 1,
-    "Q4_0": 32, "Q4_1": 32, "Q5_0": 32, "Q5_1": 32, "Q8_0": 32, "IQ4_NL": 32,
-    "Q4_K": 256, "Q5_K": 256, "Q6_K": 256,
-}  # fmt: skip
-
 # What llama.cpp takes for a row that is no multiple of 256 (tensor_type_fallback in src/llama-quant.cpp);
 # the last resort, for a row that is no multiple of 32 either, is F16.
 _FALLBACKS = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
+def fits(kind: str, row: int) -> bool:
+    """Whether a row of `row` weights is a whole number of blocks of the ggml type `kind`."""
+    import gguf
+
+    block, _ = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    return row % block == 0
+
+
 def fitting_type(kind: str, row: int) -> str:
     """The type that a row of `row` weights gets when `kind` is asked for."""
-    if row % BLOCK_SIZES[kind] == 0:
+    if fits(kind, row):
         return kind
     kind = _FALLBACKS.get(kind, "F16")
-    return kind if row % BLOCK_SIZES[kind] == 0 else "F16"
+    return kind if fits(kind, row) else "F16"
 
 
 def gguf_scheme(target: str) -> GgufScheme:

@@ -18,16 +18,12 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
+from results_file import write_result
 from short_texts import short_texts
-
-from ringkas.machine import tool_versions
-from ringkas.runtimes.measure.machine import describe_machine
 
 OFFLINE = """
 import json, sys, time
@@ -58,10 +54,6 @@ def main() -> None:
     options = parser.parse_args()
     found: dict[str, Any] = {
         "artifact": options.artifact.name,
-        "commit": _output("git", "rev-parse", "--short", "HEAD"),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": msgspec.to_builtins(describe_machine()),
-        "tools": tool_versions(),
     }
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -81,7 +73,7 @@ def main() -> None:
         if options.kills:
             text_file.write_text("\n".join(short_texts(options.killed_count, options.sentences)), "utf-8")
             found["killed"] = kill(options.artifact, text_file, folder, options.kills)
-    options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_result(options.json, found)
     print(
         json.dumps(
             {name: found.get(name) for name in ("offline", "of_offline", "of_offline_by_cpu", "killed")}

@@ -14,14 +14,12 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from results_file import write_result
 
 from ringkas.runtimes.measure.http_client import Connections, Server, body_of, first_model
-from ringkas.runtimes.measure.machine import describe_machine
 
 # (body, the status that it deserves); MODEL stands for the model's name.
 BODIES: tuple[tuple[bytes, int], ...] = (
@@ -72,13 +70,8 @@ def main() -> None:
         process.terminate()
     found |= {
         "artifact": options.artifact.name,
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": msgspec.to_builtins(describe_machine()),
     }
-    options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_result(options.json, found)
     print(json.dumps(found))
     sys.exit(0 if found["alive"] and not found["wrong"] else 1)
 

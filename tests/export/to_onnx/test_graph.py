@@ -48,21 +48,21 @@ def families(
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", ["e5-small shape", "XLM-R-base shape", "small ModernBERT"])
 def test_twelve_languages_hold(
-    name: str, count: int | None, families: Any, sib200: Any, sib200_languages: Any
+    name: str, count: int | None, families: Any, lines_of: Any, sib200_languages: Any
 ) -> None:
     path, dist = families(name)
-    sample = [line for language in sib200_languages for line in sib200(language)[:count]]
+    sample = [line for language in sib200_languages for line in lines_of(language)[:count]]
     reference = load_reference_encoder(path).encode(sample)
     for target, floor in FLOORS.items():
         with load(dist / target) as encoder:
             assert cosine(reference, encoder.encode(sample)).min() >= floor, target
 
 
-def test_demo_holds_on_every_sentence(demo_artifacts: Path, sib200: Any) -> None:
-    reference = load_reference_encoder("demo").encode(sib200("en"))
+def test_demo_holds_on_every_sentence(demo_artifacts: Path, lines_of: Any) -> None:
+    reference = load_reference_encoder("demo").encode(lines_of("en"))
     for target, floor in FLOORS.items():
         with load(demo_artifacts / target) as encoder:
-            assert cosine(reference, encoder.encode(sib200("en"))).min() >= floor, target
+            assert cosine(reference, encoder.encode(lines_of("en"))).min() >= floor, target
 
 
 @pytest.fixture(scope="module")

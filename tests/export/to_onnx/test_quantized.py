@@ -104,15 +104,15 @@ def test_a_layer_is_as_few_steps_as_can_be(graph: Callable[[str], Graph], target
     assert [sorted(users[norm]) for norm in norms[:-1]] == [["Mul", "Sum"]] * 12
 
 
-def test_attention_with_a_layer_in_float_is_not_fused(tmp_path: Path, sib200: Any) -> None:
+def test_attention_with_a_layer_in_float_is_not_fused(tmp_path: Path, lines_of: Any) -> None:
     floating = ("encoder.layer.0.attention.self.key", "encoder.layer.1.output.dense")
     scheme = replace(SCHEMES["onnx-int8"], floating=floating)
     file, _ = write_quantized(open_checkpoint("demo"), scheme, tmp_path)
     steps = [node.op_type for node in onnx.load(tmp_path / file).graph.node]
     assert (steps.count("QAttention"), steps.count("MultiHeadAttention")) == (5, 1)
     with load_reference_encoder("demo") as reference:
-        expected = reference.encode(sib200("en")[:50])
-        ids = reference.tokenizer.encode(sib200("en")[:50])
+        expected = reference.encode(lines_of("en")[:50])
+        ids = reference.tokenizer.encode(lines_of("en")[:50])
     assert cosine(expected, vectors(tmp_path / file, ids)).min() > 0.998
 
 
@@ -126,10 +126,10 @@ def vectors(graph: Path, ids: Sequence[Sequence[int]]) -> Array:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_demo_keeps_its_vectors(target: str, dist: Path, sib200: Any) -> None:
-    reference = load_reference_encoder("demo").encode(sib200("en"))
+def test_demo_keeps_its_vectors(target: str, dist: Path, lines_of: Any) -> None:
+    reference = load_reference_encoder("demo").encode(lines_of("en"))
     with load(dist / target) as encoder:
-        cosines = cosine(reference, encoder.encode(sib200("en")))
+        cosines = cosine(reference, encoder.encode(lines_of("en")))
     least, mean = PROMISED[target]
     assert cosines.min() >= least
     assert cosines.mean() >= mean
@@ -298,12 +298,12 @@ FAMILIES = [
 
 @pytest.mark.parametrize(("target", "name"), FAMILIES)
 def test_every_family_builds_and_holds(
-    target: str, name: str, families: Callable[[str], Path], tmp_path: Path, sib200: Any
+    target: str, name: str, families: Callable[[str], Path], tmp_path: Path, lines_of: Any
 ) -> None:
     checkpoint = open_checkpoint(families(name))
     model_file, scheme = write_quantized(checkpoint, SCHEMES[target], tmp_path)
     assert scheme["stored_bits_per_weight"] <= MOST_BITS[target]
-    sample = [line for language in ("en", "ko", "th") for line in sib200(language)[:8]]
+    sample = [line for language in ("en", "ko", "th") for line in lines_of(language)[:8]]
     with load_reference_encoder(checkpoint) as reference:
         expected = reference.encode(sample)
         ids = reference.tokenizer.encode(sample)

@@ -32,10 +32,10 @@ def test_words_of_small_vocabularies(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize("vocabulary", ["xlmr_tokenizer", "gemma_tokenizer"])
 @pytest.mark.parametrize("language", ["en", "ko", "ta", "th"])
 def test_words_of_real_text(
-    request: pytest.FixtureRequest, sib200: Callable[[str], list[str]], vocabulary: str, language: str
+    request: pytest.FixtureRequest, lines_of: Callable[[str], list[str]], vocabulary: str, language: str
 ) -> None:
     segmenter = Segmenter(request.getfixturevalue(vocabulary))
-    words = list(dict.fromkeys(word for text in [*sib200(language), *ODD] for word in text.split()))
+    words = list(dict.fromkeys(word for text in [*lines_of(language), *ODD] for word in text.split()))
     assert same(segment_rows(segmenter, words), alone(segmenter, words))
 
 

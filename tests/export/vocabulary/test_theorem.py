@@ -97,9 +97,9 @@ def test_small_vocabularies(document: Document) -> None:
     assert bench.covered > 1000
 
 
-def test_real_xlmr_vocabulary(xlmr_tokenizer: Document, sib200: Callable[[str], list[str]]) -> None:
+def test_real_xlmr_vocabulary(xlmr_tokenizer: Document, lines_of: Callable[[str], list[str]]) -> None:
     languages = ("en", "ko", "th", "id", "zh")
-    bench = Bench(xlmr_tokenizer, [text for tag in languages for text in sib200(tag)[:50]] + ODD)
+    bench = Bench(xlmr_tokenizer, [text for tag in languages for text in lines_of(tag)[:50]] + ODD)
 
     @settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
     @given(
@@ -118,8 +118,8 @@ def test_real_xlmr_vocabulary(xlmr_tokenizer: Document, sib200: Callable[[str], 
     assert bench.covered >= 5_000
 
 
-def test_real_gemma_vocabulary(gemma_tokenizer: Document, sib200: Callable[[str], list[str]]) -> None:
-    bench = Bench(gemma_tokenizer, [text for tag in ("en", "ko", "th") for text in sib200(tag)[:30]] + ODD)
+def test_real_gemma_vocabulary(gemma_tokenizer: Document, lines_of: Callable[[str], list[str]]) -> None:
+    bench = Bench(gemma_tokenizer, [text for tag in ("en", "ko", "th") for text in lines_of(tag)[:30]] + ODD)
     for seed in range(6):
         bench.check(random_pruning(bench, seed, 20 + 10 * seed, 3000))
     assert bench.covered > 100

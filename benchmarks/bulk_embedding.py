@@ -72,7 +72,7 @@ def main() -> None:
         found["of_offline_by_cpu"] = found["offline"]["cpu_ms_per_text"] / found["cpu_ms_per_text"]
         if options.kills:
             text_file.write_text("\n".join(short_texts(options.killed_count, options.sentences)), "utf-8")
-            found["killed"] = kill(options.artifact, text_file, folder, options.kills)
+            found["killed"] = kill(options.artifact, text_file, folder, options)
     write_result(options.json, found)
     print(
         json.dumps(
@@ -104,9 +104,9 @@ def embed(artifact: Path, text_file: Path, output: Path, threads: int) -> dict[s
     }  # fmt: skip
 
 
-def kill(artifact: Path, text_file: Path, folder: Path, kills: int) -> dict[str, Any]:
+def kill(artifact: Path, text_file: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Runs killed at random moments and resumed; whether the files are the uninterrupted run's."""
-    shards = ("--shard-rows", "5000")
+    kills, shards = options.kills, ("--shard-rows", str(max(1, options.killed_count // 20)))
     started = time.perf_counter()
     subprocess.run(
         [*_command(artifact, text_file, folder / "whole"), *shards], check=True, capture_output=True

@@ -100,6 +100,8 @@ def embed(artifact: Path, sources: tuple[str, ...], output: Path | None, **optio
     opened = open_artifact(artifact)
     source, job = _source(sources, options), _job(options)
     ending = kind_by_ending(output) if output is not None else "jsonl"
+    if output is not None and output.is_dir():
+        ending = None  # whatever its name ends in
     _check(output, ending, options)
     kind: Kind = ending or options["kind"] or "parquet"
     if job.dimensions is not None:
@@ -151,7 +153,7 @@ def _check(output: Path | None, ending: Kind | None, options: dict[str, Any]) ->
     if output is not None and ending is None and output.suffix and not output.is_dir():
         raise TextError(
             f"{output} ends in none of .parquet, .npy and .jsonl",
-            fix=f"The ending says which to write; for a folder of shards: --output {output}/",
+            fix="The ending says which to write; make a folder of that name first if it is to hold shards",
         )
     if ending is not None:
         named = {"--format": "kind", "--shard-rows": "shard_rows", "--overwrite": "overwrite"}
@@ -173,7 +175,7 @@ def _embed_on_ray(
     from ringkas.runtimes.bulk.embedding import run_identity
     from ringkas.runtimes.bulk.on_ray import Cluster, RayRun, embed_on_ray
 
-    if output is None or layout.kind != "parquet" or output.suffix:
+    if output is None or layout.kind != "parquet" or (output.suffix and not output.is_dir()):
         raise TargetError("Ray writes folders of Parquet shards", fix="Name a folder with --output")
     cluster = Cluster(
         address=options["address"],

@@ -224,6 +224,13 @@ def test_standard_input_is_not_resumed(small_artifact: Artifact, tmp_path: Path)
     assert ringkas(*command, "--overwrite", stdin=b"a\nb\n").exit_code == 0
 
 
+def test_a_folder_may_be_named_like_a_file(small_artifact: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "out.parquet").mkdir()
+    done = ringkas("embed", small_artifact.path, "--output", tmp_path / "out.parquet", stdin=b"a\nb\n")
+    assert done.exit_code == 0, done.stderr
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 2
+
+
 def test_no_rows_give_one_empty_shard(small_artifact: Artifact, tmp_path: Path) -> None:
     command = ["embed", small_artifact.path, "--output", tmp_path / "out"]
     assert ringkas(*command, stdin=b"").exit_code == 0

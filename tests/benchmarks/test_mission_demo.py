@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 import mission_demo as demo
@@ -10,15 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 
-def is_korean(text: str) -> bool:
-    return re.search("[가-힣]", text) is not None
-
-
 def test_every_question_is_answered_in_the_other_language() -> None:
     for asked in demo.QUESTIONS:
-        assert is_korean(asked.text) != is_korean(demo.PASSAGES[asked.answer])
+        assert demo.is_korean(asked.text) != demo.is_korean(demo.PASSAGES[asked.answer])
     assert sorted(asked.answer for asked in demo.QUESTIONS) == list(range(len(demo.PASSAGES)))
-    assert set(Counter(map(is_korean, demo.PASSAGES)).values()) == {5}
+    assert set(Counter(map(demo.is_korean, demo.PASSAGES)).values()) == {5}
 
 
 class _Rotated:
@@ -34,7 +29,11 @@ class _Rotated:
         return np.roll(np.eye(len(texts), dtype=np.float32), self.shift, axis=0)
 
 
-def test_find_returns_the_nearest_passage() -> None:
+def test_find_returns_the_nearest_passage_of_the_other_language() -> None:
     count = len(demo.PASSAGES)
     assert demo.find(_Rotated(0)) == [(row, 1.0) for row in range(count)]
-    assert demo.find(_Rotated(3)) == [((row + 3) % count, 1.0) for row in range(count)]
+    assert demo.right(demo.find(_Rotated(0))) == count
+    assert demo.find(_Rotated(3), everywhere=True) == [((row + 3) % count, 1.0) for row in range(count)]
+    for row, (place, _) in enumerate(demo.find(_Rotated(3))):
+        assert demo.is_korean(demo.PASSAGES[place]) != demo.is_korean(demo.QUESTIONS[row].text)
+    assert demo.right(demo.find(_Rotated(3))) < count

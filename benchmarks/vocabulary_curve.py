@@ -29,7 +29,8 @@ from ringkas.export.vocabulary.pieces import Mask, Pieces, read_pieces
 from ringkas.export.vocabulary.plot import Curve, draw
 from ringkas.export.vocabulary.rewrite import referenced_ids, rewrite_document
 from ringkas.export.vocabulary.segment import Segmenter, characters_of
-from ringkas.export.vocabulary.select import Limits, choose, expect_usage, must_keep
+from ringkas.export.vocabulary.select import Limits, choose, must_keep
+from ringkas.export.vocabulary.usage import expect_usage
 
 SEA_LION = ("en", "zh", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta")
 # What KoEn-E5-Tiny, cut by hand, kept of the same vocabulary.

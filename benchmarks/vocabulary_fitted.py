@@ -27,7 +27,8 @@ from ringkas.export.vocabulary import bpe
 from ringkas.export.vocabulary.languages import resolve_languages, words_of
 from ringkas.export.vocabulary.rewrite import referenced_ids
 from ringkas.export.vocabulary.segment import token_rows
-from ringkas.export.vocabulary.select import expect_usage, must_keep
+from ringkas.export.vocabulary.select import must_keep
+from ringkas.export.vocabulary.usage import expect_usage
 from ringkas.export.vocabulary.wordlists import count_words
 
 ROWS = (60_000, 70_000, 80_000, 90_000, 100_000)

@@ -28,7 +28,8 @@ from ringkas.export.vocabulary.counting import CorpusCounts, count_corpus
 from ringkas.export.vocabulary.languages import resolve_languages
 from ringkas.export.vocabulary.rewrite import referenced_ids
 from ringkas.export.vocabulary.segment import segment_rows
-from ringkas.export.vocabulary.select import Limits, choose, expect_usage, must_keep
+from ringkas.export.vocabulary.select import Limits, choose, must_keep
+from ringkas.export.vocabulary.usage import expect_usage
 
 LANGUAGES = ("ko", "en")
 LEXEMES_WORTH = 1_000_000  # tokens: as many as the word lists count for

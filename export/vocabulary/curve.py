@@ -33,7 +33,9 @@ def vocabulary_curve(plan: Plan, rows: Iterable[int] = ()) -> Curve:
     steps = sorted(rows) or np.geomspace(smallest, len(weighed.pieces), _POINTS).astype(int).tolist()
     shares: dict[str, list[float]] = {tag: [] for tag in segmented}
     for step in steps:
-        kept = choose(weighed.pieces, weighed.usage, weighed.must, Limits(max_tokens=step))
+        kept = choose(
+            weighed.pieces, weighed.usage, weighed.must, Limits(max_tokens=step), plan.options.weights
+        )
         for tag, texts in segmented.items():
             shares[tag].append(float(np.mean([kept[ids].all() for ids in texts])))
     marks = {"chosen": plan.options.max_tokens} if plan.options.max_tokens else {}

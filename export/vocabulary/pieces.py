@@ -17,6 +17,14 @@ Mask = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.float64]
 
 
+# Digits, punctuation and symbols: of western typography, and of the fullwidth kind.
+_WESTERN = r"\x21-\x7e\u00a0-\u00bf\u00d7\u00f7\u2010-\u2027\u2030-\u205e\u20a0-\u20bf"
+_EASTERN = r"\u3000-\u303f\uff01-\uff65"
+_EASTERN_SCRIPTS = frozenset({"Hani", "Hang", "Hira", "Kana", "Bopo"})
+# Five digits on end, three numbers in one piece, one sign four times.
+_UNUSUAL = r"\d{5}|\d\D+\d+\D+\d|(.)\1{3}"
+
+
 @dataclass(frozen=True)
 class Pieces:
     """Parallel by token id. `indispensable` are ids that the tokenizer itself needs; `parents` those that a
@@ -51,6 +59,15 @@ class Pieces:
         """Lettered pieces whose characters are all of `scripts`, or of no script."""
         listed = "".join(rf"\p{{sc={script}}}" for script in scripts)
         return self._matching(rf"[{listed}\p{{sc=Zyyy}}\p{{sc=Zinh}}]+") & self.lettered
+
+    def usual(self, scripts: Sequence[str]) -> Mask:
+        """Pieces without letters as text in most languages, or in those of `scripts`, writes them.
+
+        Long numbers, dates, runs of one sign, and the digits and signs of other scripts are not.
+        """
+        eastern = _EASTERN if not _EASTERN_SCRIPTS.isdisjoint(scripts) else ""
+        own = "".join(rf"\p{{scx={script}}}" for script in scripts)
+        return self._matching(rf"[{_WESTERN}{eastern}{own}]*") & ~self._matching(_UNUSUAL, search=True)
 
     def in_repertoire(self, codec: str) -> Mask:
         """Pieces that a national character set can spell."""

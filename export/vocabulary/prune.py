@@ -15,6 +15,7 @@ from ringkas.artifact import Witness
 from ringkas.checkpoint import WEIGHTS, Checkpoint, open_checkpoint
 from ringkas.errors import CheckpointError, TargetError
 from ringkas.export.vocabulary import rewrite
+from ringkas.export.vocabulary.allocation import check_weights
 from ringkas.export.vocabulary.audit import audit
 from ringkas.export.vocabulary.certificate import (
     Certificate,
@@ -32,15 +33,8 @@ from ringkas.export.vocabulary.kinds import kind_of, read_document, vocabulary_s
 from ringkas.export.vocabulary.languages import Language, canonical, resolve_languages
 from ringkas.export.vocabulary.pieces import Mask, Pieces, read_pieces
 from ringkas.export.vocabulary.segment import Segmenter
-from ringkas.export.vocabulary.select import (
-    DEFAULT_COVERAGE,
-    Limits,
-    Usage,
-    check_room,
-    choose,
-    expect_usage,
-    must_keep,
-)
+from ringkas.export.vocabulary.select import DEFAULT_COVERAGE, Limits, check_room, choose, must_keep
+from ringkas.export.vocabulary.usage import Usage, expect_usage
 from ringkas.export.vocabulary.weights import Tensor, parameters, read_tensors, table_of, write_kept_rows
 from ringkas.family import Positions
 from ringkas.files import refuse_existing, sha256, staged_folder, write_json
@@ -64,6 +58,8 @@ class PruneOptions:
         keep_all_characters: keep every piece of one character of any script, so that no character becomes
             unknown. Off by default: with XLM-R it costs 12,800 rows for English and 8,900 for Korean and
             English, a third and a fifth of all rows kept, for characters that their text does not have.
+        weights: with `max_tokens`, how many times over the changed text of a language counts, by tag; one
+            where nothing is said. Rows go where the worst language's loss, so weighed, falls most.
     """
 
     languages: tuple[str, ...]
@@ -71,8 +67,10 @@ class PruneOptions:
     max_tokens: int | None = None
     coverage: float | None = None
     keep_all_characters: bool = False
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", {canonical(tag): weight for tag, weight in self.weights.items()})
         corpora: dict[str, tuple[Path, ...]] = {}
         for tag, files in self.corpora.items():
             corpora[canonical(tag)] = (*corpora.get(canonical(tag), ()), *files)
@@ -176,7 +174,9 @@ def choose_ids(plan: Plan) -> list[int]:
     """The token ids to keep, ascending."""
     weighed = plan.weighed
     limits = Limits(plan.options.max_tokens, plan.options.coverage)
-    kept: list[int] = np.flatnonzero(choose(weighed.pieces, weighed.usage, weighed.must, limits)).tolist()
+    kept: list[int] = np.flatnonzero(
+        choose(weighed.pieces, weighed.usage, weighed.must, limits, plan.options.weights)
+    ).tolist()
     return kept
 
 
@@ -184,7 +184,7 @@ def write_pruned(plan: Plan, kept: Sequence[int], folder: Path) -> list[str]:
     """Writes everything but the certificate into `folder`; returns notes for it."""
     checkpoint = plan.checkpoint
     new_ids = {old: new for new, old in enumerate(kept)}
-    notes = rewrite.copy_other_files(checkpoint.root, folder)
+    notes = [*_cut_before(plan), *rewrite.copy_other_files(checkpoint.root, folder)]
     if checkpoint.subfolder:
         rewrite.flatten(folder, checkpoint.subfolder)
     document = rewrite.rewrite_document(plan.document, kept)
@@ -208,6 +208,26 @@ def _check_options(options: PruneOptions) -> None:
         raise TargetError("--coverage and --max-tokens exclude each other", fix="Give one of the two")
     if options.max_tokens is not None and options.max_tokens < 1:
         raise TargetError(f"--max-tokens {options.max_tokens} is not a positive number")
+    if options.weights and options.max_tokens is None:
+        raise TargetError(
+            "--weights go with --max-tokens",
+            why="without a limit every language gets the rows that it needs",
+            fix="Say how many rows to keep: --max-tokens N",
+        )
+    check_weights(options.weights, tuple(map(canonical, options.languages)))
+
+
+def _cut_before(plan: Plan) -> list[str]:
+    """What to say of a checkpoint whose vocabulary has been cut already."""
+    if plan.checkpoint.vocabulary is None:
+        return []
+    before = ", ".join(plan.checkpoint.vocabulary["languages"])
+    missing = [
+        language.tag for language in plan.languages
+        if language.tag not in plan.checkpoint.vocabulary["languages"]
+    ]  # fmt: skip
+    lacking = f"; what {', '.join(missing)} lost there does not come back" if missing else ""
+    return [f"cut once before, to {before}: figures here compare with that vocabulary{lacking}"]
 
 
 def _fixed_ids(checkpoint: Checkpoint) -> set[int]:
@@ -292,6 +312,7 @@ def _selection(plan: Plan) -> dict[str, Any]:
         "max_tokens": options.max_tokens,
         "coverage": coverage if options.max_tokens is None else None,
         "keep_all_characters": options.keep_all_characters,
+        "weights": dict(options.weights),
         "sources": sources,
     }
 

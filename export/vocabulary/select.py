@@ -1,8 +1,7 @@
 """Which tokens to keep: those whose loss would change the most text.
 
 A text changes when one of its tokens is dropped, so the expected loss of a token is how often it occurs in
-each language, added up over the languages. That frequency comes from the language's word list, from the
-user's corpus, and, in a script of the language's own, from the tokenizer's own probabilities.
+each language. `usage.py` says how often that is; `allocation.py` how much each language's loss counts.
 """
 
 from __future__ import annotations
@@ -14,25 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ringkas.errors import TargetError
-from ringkas.export.vocabulary.counting import CorpusCounts
-from ringkas.export.vocabulary.languages import Language, words_of
-from ringkas.export.vocabulary.pieces import Mask, Pieces, Weights
-from ringkas.export.vocabulary.segment import Segmenter
-from ringkas.export.vocabulary.wordlists import count_words
+from ringkas.export.vocabulary.allocation import allocate
+from ringkas.export.vocabulary.languages import Language
+from ringkas.export.vocabulary.pieces import Mask, Pieces
+from ringkas.export.vocabulary.usage import Usage
 from ringkas.texts import base_language
 
 # The share of expected tokens that is kept when neither a number nor a share is asked for.
 DEFAULT_COVERAGE = 0.9995
 
-# How much of a language's frequency the tokenizer's own probabilities say: half where the script is its own
-# (a list of morphemes knows nothing of how they join), a tie-breaker where others write it too.
-_OWN_SHARE = {True: 0.5, False: 1e-4}
-# What the tokenizer's probabilities say of pieces that the language's national character set cannot spell.
-_OUTSIDE_REPERTOIRE = 0.1
-# Text in any language has names, addresses and units in Latin letters, and digits and punctuation.
-_LATIN_SHARE, _UNLETTERED_SHARE = 0.001, 0.1
-# A corpus of so many tokens weighs as much as the word list, or as the bare script where there is no list.
-_LIST_WORTH, _SCRIPT_WORTH = 1_000_000, 10_000
 # Single Han characters that are kept for Korean, the most probable of the national set: as many as the
 # basic hanja taught in schools.
 _RARE_CHARACTERS: Mapping[str, tuple[str, int]] = {"ko": ("Hani", 1800)}
@@ -44,33 +33,6 @@ class Limits:
 
     max_tokens: int | None = None
     coverage: float | None = None
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Expected frequency of each token by language, each summing to about one."""
-
-    by_language: Mapping[str, Weights]
-
-    def total(self) -> Weights:
-        """Expected loss of each token over all languages."""
-        total: Weights = np.sum(list(self.by_language.values()), axis=0)
-        return total
-
-
-def expect_usage(
-    languages: Sequence[Language],
-    pieces: Pieces,
-    segmenter: Segmenter,
-    corpora: Mapping[str, CorpusCounts] | None = None,
-) -> Usage:
-    """The frequency of every token in text of each language."""
-    return Usage(
-        {
-            language.tag: _language_usage(language, pieces, segmenter, (corpora or {}).get(language.tag))
-            for language in languages
-        }
-    )
 
 
 def must_keep(
@@ -102,8 +64,16 @@ def check_room(kept: Mask, limits: Limits) -> None:
         )
 
 
-def choose(pieces: Pieces, usage: Usage, kept: Mask, limits: Limits) -> Mask:
+def choose(
+    pieces: Pieces,
+    usage: Usage,
+    kept: Mask,
+    limits: Limits,
+    weights: Mapping[str, float] | None = None,
+) -> Mask:
     """The tokens to keep: `kept`, then by expected loss, each with the tokens it is built from.
+
+    `weights` say, by language, how many times over its loss counts; one where they are silent.
 
     Raises:
         TargetError: `max_tokens` has no room for what must be kept.
@@ -111,7 +81,7 @@ def choose(pieces: Pieces, usage: Usage, kept: Mask, limits: Limits) -> Mask:
     kept = _with_ancestors(kept, pieces)
     check_room(kept, limits)
     room = len(pieces) if limits.max_tokens is None else limits.max_tokens
-    loss = usage.total()
+    loss = usage.total() if limits.max_tokens is None else allocate(usage, kept, room, weights)
     order = np.argsort(-loss, kind="stable")
     order = order[(loss[order] > 0) & ~kept[order]]
     if limits.max_tokens is None:
@@ -127,30 +97,6 @@ def choose(pieces: Pieces, usage: Usage, kept: Mask, limits: Limits) -> Mask:
         elif count == room:
             break
     return kept
-
-
-def _language_usage(
-    language: Language, pieces: Pieces, segmenter: Segmenter, corpus: CorpusCounts | None
-) -> Weights:
-    script = _normalised(pieces.probability * pieces.of_scripts(language.scripts))
-    if language.repertoire is not None:
-        inside = pieces.in_repertoire(language.repertoire)
-        script = _normalised(script * np.where(inside, 1.0, _OUTSIDE_REPERTOIRE))
-    usage, worth = script, _SCRIPT_WORTH
-    if language.word_list is not None:
-        words = count_words(
-            words_of(language.word_list), segmenter, pieces.probability, spaced=language.spaced
-        )
-        if not language.owns_script:
-            words = _normalised(words ** (1 - pieces.trust) * pieces.probability**pieces.trust)
-        own, worth = _OWN_SHARE[language.owns_script], _LIST_WORTH
-        usage = (1 - own) * words + own * script
-    if corpus is not None:
-        usage = (corpus.counts + worth * usage) / (corpus.tokens + worth)
-    if "Latn" not in language.scripts:
-        usage = usage + _LATIN_SHARE * _normalised(pieces.probability * pieces.of_scripts(("Latn",)))
-    usage = usage + _UNLETTERED_SHARE * _normalised(pieces.probability * ~pieces.lettered)
-    return _normalised(usage)
 
 
 def _rare_characters(language: Language, pieces: Pieces) -> Mask:
@@ -192,8 +138,3 @@ def _missing_ancestors(token: int, kept: Mask, parents: Mapping[int, Sequence[in
             found[at] = None
             pending.extend(parents.get(at, ()))
     return list(found)
-
-
-def _normalised(weights: Weights) -> Weights:
-    total = weights.sum()
-    return weights / total if total > 0 else weights

@@ -71,6 +71,20 @@ def parse_corpora(stated: Sequence[str]) -> dict[str, list[Path]]:
     return corpora
 
 
+def parse_weights(stated: str | None) -> dict[str, float]:
+    """`ko=3,en=1`, by language."""
+    weights: dict[str, float] = {}
+    for one in (stated or "").split(","):
+        if not one.strip():
+            continue
+        language, _, weight = one.strip().partition("=")
+        try:
+            weights[language] = float(weight)
+        except ValueError:
+            raise TargetError(f"--weights {one} gives no number", fix="Write them as ko=3,en=1") from None
+    return weights
+
+
 def exit_by(passed: bool) -> None:
     if not passed:
         sys.exit(PARITY_FELL_SHORT)

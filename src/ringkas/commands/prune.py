@@ -13,6 +13,7 @@ from ringkas.commands.options import (
     model_options,
     parse_corpora,
     parse_languages,
+    parse_weights,
     print_json,
     vocabulary_options,
     with_options,
@@ -28,6 +29,7 @@ from ringkas.progress import Progress
 @with_options(vocabulary_options)
 @click.option("--coverage", type=float, help="Keep at least this share of expected tokens, such as 0.9995.")
 @click.option("--keep-all-characters", is_flag=True, help="Keep single characters of every script.")
+@click.option("--weights", metavar="ko=3,en=1", help="How many times over a language's changed text counts.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw rows against expected coverage (a .png).")
 @witness_option
 @json_option
@@ -53,6 +55,7 @@ def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) 
         max_tokens=options["max_tokens"],
         coverage=options["coverage"],
         keep_all_characters=options["keep_all_characters"],
+        weights=parse_weights(options["weights"]),
     )
     checkpoint = open_checkpoint(model, options["revision"], as_embedder=options["as_embedder"])
     refuse_existing([out], overwrite=options["overwrite"])

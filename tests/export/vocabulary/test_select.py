@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from ringkas.errors import TargetError
+from ringkas.export.vocabulary.allocation import check_weights
 from ringkas.export.vocabulary.languages import known_languages, resolve_languages
 from ringkas.export.vocabulary.pieces import Pieces, read_pieces
 from ringkas.export.vocabulary.segment import Segmenter
-from ringkas.export.vocabulary.select import Limits, Usage, choose, expect_usage, must_keep
+from ringkas.export.vocabulary.select import Limits, choose, must_keep
+from ringkas.export.vocabulary.usage import Usage, expect_usage
 from ringkas.export.vocabulary.wordlists import count_words
 
 
@@ -109,3 +111,47 @@ def test_the_order_of_merges_tempers_word_lists(small_documents: dict[str, Any])
     )
     assert used.sum() > 100
     assert plain < tempered < nearly_all
+
+
+def test_rows_go_where_the_worst_loss_falls_most() -> None:
+    rng = np.random.default_rng(0)
+    size = 2000
+    steep, flat = np.sort(rng.pareto(1.2, size))[::-1], rng.pareto(6.0, size)
+    zero = np.zeros(size)
+    usage = Usage(
+        {"x": np.concatenate([steep / steep.sum(), zero]), "y": np.concatenate([zero, flat / flat.sum()])}
+    )
+    pieces, must = pieces_of(*("ab" for _ in range(2 * size))), np.zeros(2 * size, dtype=np.bool_)
+
+    def losses(limits: Limits, weights: dict[str, float] | None = None) -> tuple[float, float]:
+        kept = choose(pieces, usage, must, limits, weights)
+        assert kept.sum() == limits.max_tokens
+        return float(usage.by_language["x"][~kept].sum()), float(usage.by_language["y"][~kept].sum())
+
+    limits = Limits(max_tokens=2500)
+    order = np.argsort(-usage.total(), kind="stable")
+    by_sum = max(float(weights[order[2500:]].sum()) for weights in usage.by_language.values())
+    fair = losses(limits)
+    assert max(fair) < by_sum
+    assert losses(limits, {"x": 3.0})[0] < fair[0]
+    assert losses(limits, {"y": 3.0})[1] < fair[1]
+    # One language alone is served as ever.
+    alone = Usage({"x": usage.by_language["x"]})
+    assert np.array_equal(
+        choose(pieces, alone, must, Limits(max_tokens=100)),
+        usage.by_language["x"] >= np.sort(steep)[-100] / steep.sum(),
+    )
+
+
+def test_a_weight_must_be_of_a_chosen_language_and_positive() -> None:
+    with pytest.raises(TargetError, match="'ko', which is not among"):
+        check_weights({"ko": 2.0}, ("en",))
+    for weight in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(TargetError, match="not a positive number"):
+            check_weights({"en": weight}, ("en",))
+
+
+def test_text_without_letters_is_kept_as_far_as_it_is_usual() -> None:
+    pieces = pieces_of("1990", "45313351", "10.12.2019", "။။", "。」", "----------", "(%)")
+    assert pieces.usual(("Latn",)).tolist() == [True, False, False, False, False, False, True]
+    assert pieces.usual(("Hani",)).tolist() == [True, False, False, False, True, False, True]

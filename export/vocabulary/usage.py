@@ -1,0 +1,165 @@
+"""How often each token is expected in text of a language.
+
+From the language's word list, from the table of words as they are written (`tables.py`), from the names of
+the world's cities, from the user's corpus, and, in a script of the language's own, from the tokenizer's own
+probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ringkas.export.vocabulary.counting import CorpusCounts
+from ringkas.export.vocabulary.languages import Language, words_of
+from ringkas.export.vocabulary.pieces import Pieces, Weights
+from ringkas.export.vocabulary.segment import Segmenter, chunks, segment_rows
+from ringkas.export.vocabulary.tables import NAMES, table
+from ringkas.export.vocabulary.wordlists import count_words
+from ringkas.texts import base_language
+
+# How much of a language's frequency the tokenizer's own probabilities say: half where the script is its own
+# (a list of morphemes knows nothing of how they join), a tie-breaker where others write it too.
+_OWN_SHARE = {True: 0.5, False: 1e-4}
+# What the tokenizer's probabilities say of pieces that the language's national character set cannot spell.
+_OUTSIDE_REPERTOIRE = 0.1
+# A corpus of so many tokens weighs as much as the word list, or as the bare script where there is no list.
+_LIST_WORTH, _SCRIPT_WORTH = 1_000_000, 10_000
+
+# A table of text of many kinds is as good a witness as the word list, so that a token ranks high only where
+# both have it: their weighted geometric mean, above a floor that stands for what neither has seen. A table of
+# manuals and messages knows one register, and only adds to the list.
+_BROAD_TABLES = frozenset({"en", "es"})
+_BROAD_POWER, _NARROW_SHARE, _UNSEEN = 0.65, 0.15, 1e-7
+# Running text in any language names places and people elsewhere.
+_NAMES_SHARE = 0.003
+# Text in other scripts has names, brands, acronyms and units in Latin letters: mostly those of English text.
+_LATIN_SHARE, _LATIN_MIX = 0.003, {"capitals": 0.6, "names": 0.1, "pieces": 0.3}
+# Digits and punctuation: by the tokenizer's probabilities, as far as text in most languages writes them so.
+_UNLETTERED_SHARE, _UNLETTERED_RARE, _WRITTEN_SHARE = 0.05, 0.01, 0.1
+_WORDS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Expected frequency of each token by language, each summing to about one."""
+
+    by_language: Mapping[str, Weights]
+
+    def total(self) -> Weights:
+        """Expected loss of each token over all languages."""
+        total: Weights = np.sum(list(self.by_language.values()), axis=0)
+        return total
+
+
+def expect_usage(
+    languages: Sequence[Language],
+    pieces: Pieces,
+    segmenter: Segmenter,
+    corpora: Mapping[str, CorpusCounts] | None = None,
+) -> Usage:
+    """The frequency of every token in text of each language."""
+    expectation = _Expectation(pieces, segmenter)
+    return Usage(
+        {language.tag: expectation.of(language, (corpora or {}).get(language.tag)) for language in languages}
+    )
+
+
+class _Expectation:
+    """Expected usage by one tokenizer; what several languages share is counted once."""
+
+    def __init__(self, pieces: Pieces, segmenter: Segmenter) -> None:
+        self._pieces, self._segmenter = pieces, segmenter
+        self._counted: dict[str, Weights] = {}
+
+    def of(self, language: Language, corpus: CorpusCounts | None) -> Weights:
+        pieces = self._pieces
+        script = normalised(pieces.probability * pieces.of_scripts(language.scripts))
+        if language.repertoire is not None:
+            inside = pieces.in_repertoire(language.repertoire)
+            script = normalised(script * np.where(inside, 1.0, _OUTSIDE_REPERTOIRE))
+        written = self._written(base_language(language.tag))
+        usage, worth = script, _SCRIPT_WORTH
+        if language.word_list is not None:
+            words = self._listed(language, written)
+            own, worth = _OWN_SHARE[language.owns_script], _LIST_WORTH
+            usage = (1 - own) * words + own * script
+        elif written.any():
+            usage = (1 - _NARROW_SHARE) * script + _NARROW_SHARE * normalised(written * pieces.lettered)
+        usage = usage + self._foreign(language)
+        usage = usage + self._unlettered(language, written)
+        usage = normalised(usage)
+        if corpus is not None:
+            usage = (corpus.counts + worth * usage) / (corpus.tokens + worth)
+        return usage
+
+    def _listed(self, language: Language, written: Weights) -> Weights:
+        """The word list and the table as one."""
+        pieces = self._pieces
+        assert language.word_list is not None
+        words = count_words(
+            words_of(language.word_list), self._segmenter, pieces.probability, spaced=language.spaced
+        )
+        words = normalised(words * pieces.lettered)
+        if written.any():
+            lettered = normalised(written * pieces.lettered)
+            if base_language(language.tag) in _BROAD_TABLES:
+                logs = (1 - _BROAD_POWER) * np.log(words + _UNSEEN) + _BROAD_POWER * np.log(
+                    lettered + _UNSEEN
+                )
+                words = normalised(np.maximum(np.exp(logs) - _UNSEEN, 0.0) * pieces.lettered)
+            else:
+                words = (1 - _NARROW_SHARE) * words + _NARROW_SHARE * lettered
+        if not language.owns_script:
+            words = normalised(words ** (1 - pieces.trust) * pieces.probability**pieces.trust)
+        return words
+
+    def _foreign(self, language: Language) -> Weights:
+        """Names and words of elsewhere in Latin letters."""
+        pieces = self._pieces
+        names = self._once(NAMES, lambda: table(NAMES))
+        if "Latn" in language.scripts:
+            return _NAMES_SHARE * names
+        capitals = self._once(
+            "capitals", lambda: {word: n for word, n in table("en").items() if word != word.lower()}
+        )
+        parts = {
+            "capitals": capitals,
+            "names": names,
+            "pieces": normalised(pieces.probability * pieces.of_scripts(("Latn",))),
+        }
+        total: Weights = np.sum([share * parts[name] for name, share in _LATIN_MIX.items()], axis=0)
+        return _LATIN_SHARE * total
+
+    def _unlettered(self, language: Language, written: Weights) -> Weights:
+        pieces = self._pieces
+        usual = np.where(pieces.usual(language.scripts), 1.0, _UNLETTERED_RARE)
+        likely = normalised(pieces.probability * ~pieces.lettered * usual)
+        share: Weights = _UNLETTERED_SHARE * likely + _WRITTEN_SHARE * (written * ~pieces.lettered)
+        return share
+
+    def _written(self, name: str) -> Weights:
+        return self._once(name, lambda: table(name), lettered=False)
+
+    def _once(self, name: str, words: Callable[[], Mapping[str, float]], *, lettered: bool = True) -> Weights:
+        if name not in self._counted:
+            counts = normalised(count_written(words(), self._segmenter, len(self._pieces)))
+            self._counted[name] = normalised(counts * self._pieces.lettered) if lettered else counts
+        return self._counted[name]
+
+
+def count_written(words: Mapping[str, float], segmenter: Segmenter, size: int) -> Weights:
+    """The expected count of each of `size` tokens in text of `words`, as they are written, behind spaces."""
+    counts: Weights = np.zeros(size)
+    for chunk in chunks(words.items(), _WORDS_AT_ONCE):
+        rows = segment_rows(segmenter, [word for word, _ in chunk])
+        counts += rows.spread(np.array([frequency for _, frequency in chunk]), size)
+    return counts
+
+
+def normalised(weights: Weights) -> Weights:
+    """`weights` so that they sum to one, or all zero."""
+    total = weights.sum()
+    return weights / total if total > 0 else weights

@@ -1,0 +1,58 @@
+"""The frequency tables: small, what was packed comes out, and what they say is worth having."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ringkas import texts as text_sets
+from ringkas.export.vocabulary.languages import resolve_languages
+from ringkas.export.vocabulary.pieces import Weights, read_pieces
+from ringkas.export.vocabulary.segment import Segmenter, segment_rows
+from ringkas.export.vocabulary.select import Limits, choose, must_keep
+from ringkas.export.vocabulary.tables import NAMES, _unpacked, pack, table, tables
+from ringkas.export.vocabulary.usage import Usage
+
+ROWS = 15_000
+
+
+def test_what_is_packed_comes_out_to_a_quarter_of_a_factor_of_two() -> None:
+    words = {"Ice": 7.0, "Iceland": 3.0, "iceland": 0.001, "é" * 60: 1.0, "é" * 61: 2.0}
+    found = dict(_unpacked(pack(words)))
+    assert set(found) == set(words)
+    for word, frequency in found.items():
+        assert abs(np.log2(words[word] / 7.0) - np.log2(frequency)) <= 0.125 + 1e-9
+    assert pack(dict(reversed(words.items()))) == pack(words)
+    with pytest.raises(ValueError, match="tab or a line feed"):
+        pack({"a\tb": 1.0})
+
+
+def test_all_tables_together_are_small_and_sum_to_one() -> None:
+    folder = files("ringkas") / "data" / "frequencies"
+    assert sum(len((folder / f"{name}.xz").read_bytes()) for name in tables()) < 3_000_000
+    assert {"en", "ko", "vi", "id", "ms", "fil", "ta", "hi", NAMES} <= tables()
+    assert sum(table("ms").values()) == pytest.approx(1.0)
+    assert not table("xx")
+    assert "London" in table(NAMES)
+    assert table("en")["London"] > table("en").get("london", 0.0)
+
+
+def test_shuffled_frequencies_make_the_figures_fall(xlmr_tokenizer: dict[str, Any]) -> None:
+    # The same words, each with the frequency of another: what the tables know is in the pairing.
+    pieces, segmenter = read_pieces(xlmr_tokenizer), Segmenter(xlmr_tokenizer)
+    must = must_keep(resolve_languages(("en",), {}), pieces, (), all_characters=False)
+    texts = [text for listed in text_sets.calibration(["en"]).values() for text in listed]
+    tokens = np.array([id for ids in segmenter.ids(texts) for id in ids])
+    words = dict(islice(table("en").items(), 0, None, 4))
+    rows, frequencies = segment_rows(segmenter, words), np.array(list(words.values()))
+
+    def lost(frequencies: Weights) -> float:
+        usage = Usage({"en": rows.spread(frequencies, len(pieces))})
+        return float((~choose(pieces, usage, must, Limits(max_tokens=ROWS))[tokens]).mean())
+
+    honest, shuffled = lost(frequencies), lost(np.random.default_rng(0).permutation(frequencies))
+    assert shuffled > 1.2 * honest > 0, (shuffled, honest)

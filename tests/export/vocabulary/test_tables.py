@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,7 @@ def test_shuffled_frequencies_make_the_figures_fall(xlmr_tokenizer: dict[str, An
     must = must_keep(resolve_languages(("en",), {}), pieces, (), all_characters=False)
     texts = [text for listed in text_sets.calibration(["en"]).values() for text in listed]
     tokens = np.array([id for ids in segmenter.ids(texts) for id in ids])
-    words = dict(islice(table("en").items(), 0, None, 4))
+    words = table("en")
     rows, frequencies = segment_rows(segmenter, words), np.array(list(words.values()))
 
     def lost(frequencies: Weights) -> float:
@@ -55,4 +54,4 @@ def test_shuffled_frequencies_make_the_figures_fall(xlmr_tokenizer: dict[str, An
         return float((~choose(pieces, usage, must, Limits(max_tokens=ROWS))[tokens]).mean())
 
     honest, shuffled = lost(frequencies), lost(np.random.default_rng(0).permutation(frequencies))
-    assert shuffled > 1.2 * honest > 0, (shuffled, honest)
+    assert shuffled > 1.5 * honest, (shuffled, honest)

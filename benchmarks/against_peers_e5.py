@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -126,20 +127,18 @@ def measure(language: str, subjects: Sequence[Subject], plan: Plan) -> dict[str,
     with open_workers([Subject(REFERENCE, reference="demo-e5")], plan.threads) as (reference,):
         expected = reference.encode(texts)
     progress, failed = Progress(), {}
-    usable = []
-    for subject in subjects:  # a peer that cannot run is named, and costs its own row only
-        try:
-            with open_workers([subject], plan.threads) as (worker,):
-                worker.encode(texts[:1])
-            usable.append(subject)
-        except RingkasError as error:
-            failed[subject.name] = str(error)
-            print(f"{subject.name} is left out: {error}", file=sys.stderr)
-    with open_workers(usable, plan.threads, progress) as workers:
+    with ExitStack() as stack:
+        workers: list[Worker] = []
+        for subject in subjects:  # a peer that cannot run is named, and costs its own row only
+            try:
+                workers += stack.enter_context(open_workers([subject], plan.threads, progress))
+            except RingkasError as error:
+                failed[subject.name] = str(error)
+                progress.say(f"{subject.name} is left out: {error}")
         closeness = {worker.name: _closeness(worker, texts, expected) for worker in workers}
         rounds = time_rounds([(worker, case) for case in cases for worker in workers], plan, progress)
         records = {worker.name: measured(worker, rounds[worker.name]) for worker in workers}
-    sizes = {subject.name: subject.size for subject in usable}
+    sizes = {subject.name: subject.size for subject in subjects}
     rows = [
         {"name": name, "size_bytes": sizes[name], "cosine": closeness[name], "load_s": record.load_s}
         | {"memory": record.memory, "versions": record.versions}

@@ -445,7 +445,7 @@ def test_failed_build_leaves_the_earlier_artifact(
     def full(*args: Any, **options: Any) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("ringkas.export.build.save_probe", full)
+    monkeypatch.setattr("ringkas.export.finish.save_probe", full)
     with pytest.raises(ArtifactError, match=r"cannot write .*No space left on device"):
         ringkas.build(checkpoint, TARGET, folder.parent, overwrite=True)
     assert [place.name for place in folder.parent.iterdir()] == [TARGET]

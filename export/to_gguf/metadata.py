@@ -75,7 +75,7 @@ def _shape(writer: Any, checkpoint: Checkpoint, architecture: Architecture) -> N
     writer.add_block_count(int(family.value(config, "num_hidden_layers")))
     writer.add_head_count(int(family.value(config, "num_attention_heads")))
     key, default = facts.epsilon
-    writer.add_layer_norm_eps(float(config.get(key, default)))
+    writer.add_layer_norm_eps(float(default if key is None else config.get(key, default)))
     writer.add_causal_attention(False)
     writer.add_uint32(f"{architecture.name}.pooling_type", POOLING_NUMBERS[checkpoint.spec.pooling.modes])
     for name, value in facts.keys(config).items():

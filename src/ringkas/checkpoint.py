@@ -172,7 +172,8 @@ def open_checkpoint(
     family = family_of(config)
     read = convert(family.common(config), _Config, path / "config.json")
     settings.check_files(path)
-    remarks = settings.check_settings(path / "config.json", config, settings.CONFIG)
+    common = {key: config[key] for key in config if key not in family.config_names.values()}
+    remarks = settings.check_settings(path / "config.json", common, settings.CONFIG)
     if not as_embedder:
         _check_architectures(path, read.architectures or [], family)
     _check_weights(path, place)

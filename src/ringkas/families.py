@@ -6,6 +6,7 @@ To add one, add its row and a test file in tests/families.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ringkas.errors import CheckpointError
 from ringkas.family import (
@@ -129,6 +130,49 @@ _ALL = (
         loading={"add_pooling_layer": False},
         plain_attention=True,
         gguf=_BERT_GGUF,
+    ),
+    Family(
+        "camembert",
+        architectures=("CamembertModel", "CamembertForMaskedLM"),
+        layers="encoder.layer",
+        roles=_BERT_ROLES,
+        token_table="embeddings.word_embeddings",
+        heads=_ROBERTA_HEADS,
+        positions=Positions.AFTER_PAD,
+        additive_mask=True,
+        token_types=True,
+        loading={"add_pooling_layer": False},
+        plain_attention=True,
+        gguf=_BERT_GGUF,
+    ),
+    Family(
+        "distilbert",
+        architectures=("DistilBertModel", "DistilBertForMaskedLM"),
+        layers="transformer.layer",
+        roles=(
+            Role(
+                ATTENTION_INPUT,
+                ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+                Handling.CENTRED,
+            ),
+            Role(ATTENTION_OUTPUT, ("attention.out_lin",), Handling.STATIC),
+            Role(FEED_FORWARD_INPUT, ("ffn.lin1",), Handling.CENTRED),
+            Role(FEED_FORWARD_OUTPUT, ("ffn.lin2",), Handling.ROW),
+        ),
+        token_table="embeddings.word_embeddings",
+        heads=("vocab_projector.weight", "vocab_projector.bias"),
+        positions=Positions.FROM_ZERO,
+        additive_mask=True,
+        position_ids=True,
+        plain_attention=True,
+        config_names={
+            "hidden_size": "dim",
+            "intermediate_size": "hidden_dim",
+            "num_hidden_layers": "n_layers",
+            "num_attention_heads": "n_heads",
+            "hidden_act": "activation",
+        },
+        gguf=replace(_BERT_GGUF, epsilon=(None, 1e-12)),
     ),
     Family(
         "modernbert",

@@ -55,14 +55,14 @@ class Gguf:
         architecture: llama.cpp's name.
         shapes: the shape of each tensor of a file by the names of sizes (runtimes/engines/llama_check.py);
             `{}` is the layer, and a `?` marks what some checkpoints lack.
-        epsilon: the config key of the norms' epsilon, and transformers' default.
+        epsilon: the config key of the norms' epsilon (None where there is none), and transformers' default.
         required: the values that config keys must have, because llama.cpp's graph has nothing else.
         keys: further keys of the file, without the architecture's prefix.
     """
 
     architecture: str
     shapes: Mapping[str, tuple[str, ...]]
-    epsilon: tuple[str, float]
+    epsilon: tuple[str | None, float]
     required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     keys: Callable[[Config], Mapping[str, GgufValue]] = lambda config: {}
 

@@ -62,16 +62,16 @@ CONFIG: Table = {
         "num_key_value_heads rms_norm_eps query_pre_attn_scalar attn_logit_softcapping "
         "final_logit_softcapping use_bidirectional_attention is_causal embedding_size "
         "relative_attention_num_buckets n_embd n_head n_layer n_inner n_positions activation_function "
-        "layer_norm_type scale_attention_softmax rotary_emb_base rotary_emb_fraction",
+        "layer_norm_type scale_attention_softmax rotary_emb_base rotary_emb_fraction sinusoidal_pos_embds",
     ),
     **_keys(HARMLESS, "training alone uses it", "attention_probs_dropout_prob hidden_dropout_prob "
         "attention_dropout embedding_dropout mlp_dropout classifier_dropout classifier_dropout_prob "
         "hidden_dropout dropout initializer_range initializer_cutoff_factor initializer_factor "
         "gradient_checkpointing sparse_prediction sparse_pred_ignore_index finetuning_task problem_type "
-        "task_specific_params"),
+        "task_specific_params qa_dropout seq_classif_dropout"),
     **_keys(HARMLESS, "a head over the encoder, which an embedding has not", "id2label label2id num_labels "
         "classifier_activation classifier_bias classifier_pooling decoder_bias tie_word_embeddings "
-        "pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head "
+        "tie_weights_ pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head "
         "pooler_type directionality summary_activation summary_first_dropout summary_proj_to_labels "
         "summary_type summary_use_proj bad_words_ids"),
     **_keys(HARMLESS, "ids come from tokenizer.json", "bos_token_id eos_token_id cls_token_id sep_token_id "

@@ -87,6 +87,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing(
     assert f"{pq.read_table(parquet).num_rows} vectors" in said
 
 
+@pytest.mark.full  # a second cluster to start: the one above is the gate's
 def test_a_dataset_gets_a_column(small_artifact: Artifact, parquet: Path, tmp_path: Path) -> None:
     import ringkas
 

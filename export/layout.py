@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,45 @@ def verb_prompts(spec: EncodingSpec) -> dict[str, str]:
 
 
 def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
-    """`tokenizer.json` with what the checkpoint's tokenizer class would have made of it."""
-    source = checkpoint.path / TOKENIZER_FILE
-    if not changes_tokenizer(checkpoint.path):
-        shutil.copyfile(source, folder / TOKENIZER_FILE)
-        return
-    document = resolve(json.loads(source.read_text(encoding="utf-8")), checkpoint.path)
+    """`tokenizer.json` with what the checkpoint's tokenizer class makes of it, and what the facade does.
+
+    Who opens it with the `tokenizers` package alone gets the facade's ids, of long texts and batches too.
+    """
+    document = json.loads((checkpoint.path / TOKENIZER_FILE).read_text(encoding="utf-8"))
+    if changes_tokenizer(checkpoint.path):
+        document = resolve(document, checkpoint.path)
+    spec = checkpoint.spec
+    document["truncation"] = {
+        "direction": spec.truncation_side.capitalize(),
+        "max_length": spec.max_length,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+    document["padding"] = {
+        "strategy": "BatchLongest",
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": spec.pad_id,
+        "pad_type_id": 0,
+        "pad_token": _spelling(document, spec.pad_id),
+    }
+    if spec.lower_case:
+        own = document.get("normalizer")
+        steps = [{"type": "Lowercase"}, *([own] if own else [])]
+        document["normalizer"] = {"type": "Sequence", "normalizers": steps}
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     (folder / TOKENIZER_FILE).write_text(text, encoding="utf-8")
+
+
+def _spelling(document: Mapping[str, Any], id: int) -> str:
+    """The token of an id."""
+    added = {entry["id"]: entry["content"] for entry in document.get("added_tokens", [])}
+    if id in added:
+        return str(added[id])
+    vocabulary = document["model"]["vocab"]
+    if isinstance(vocabulary, Mapping):
+        return next((token for token, number in vocabulary.items() if number == id), "[PAD]")
+    return str(vocabulary[id][0]) if id < len(vocabulary) else "[PAD]"
 
 
 def _write_modules(checkpoint: Checkpoint, folder: Path) -> None:

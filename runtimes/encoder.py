@@ -68,7 +68,9 @@ class Encoder:
         Raises:
             TextError: a text is not a string, or holds a lone surrogate.
             TargetError: no such prompt, dimension or precision, or a single text without ranges.
+            ArtifactError: the encoder is closed, or was opened by the process that this one was forked from.
         """
+        self.engine.check_usable()
         single = isinstance(texts, str)
         listed = check_texts([texts] if isinstance(texts, str) else texts)
         prefix, pooled_from = self.prompt_of(prompt)

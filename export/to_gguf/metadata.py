@@ -69,7 +69,8 @@ def _general(writer: Any, checkpoint: Checkpoint, scheme: GgufScheme) -> None:
 
 def _shape(writer: Any, checkpoint: Checkpoint, architecture: Architecture) -> None:
     family, config, facts = checkpoint.family, checkpoint.config, architecture.gguf
-    writer.add_context_length(family.max_positions(config))
+    # The key that llama.cpp's programs obey: what is longer is cut or refused there, never read to the end.
+    writer.add_context_length(checkpoint.spec.max_length)
     writer.add_embedding_length(int(family.value(config, "hidden_size")))
     writer.add_feed_forward_length(int(family.value(config, "intermediate_size")))
     writer.add_block_count(int(family.value(config, "num_hidden_layers")))

@@ -62,6 +62,8 @@ def plan_tensors(
                     f"{checkpoint.name} has {shape[0]} positions for {checkpoint.spec.max_length} tokens",
                     fix="Correct max_seq_length in sentence_bert_config.json",
                 )
+            # llama.cpp wants as many rows as the context length, which is the limit.
+            shape = (checkpoint.spec.max_length, shape[1])
         asked = _asked_type(name, shape, scheme)
         planned.append(GgufTensor(name, source, shape, fitting_type(asked, shape[-1]), asked))
     return planned
@@ -73,7 +75,8 @@ def tensor_values(
     """The float32 weights of a planned tensor; the rows of the position table that no text uses are cut."""
     values: npt.NDArray[np.float32] = state[tensor.source].float().numpy()
     if tensor.name == POSITIONS:
-        values = values[checkpoint.family.position_offset(checkpoint.config) :]
+        offset = checkpoint.family.position_offset(checkpoint.config)
+        values = values[offset : offset + checkpoint.spec.max_length]
     return np.ascontiguousarray(values)
 
 

@@ -8,11 +8,11 @@ the noise of the other: benchmarks/attention_forms.py), and every other runtime 
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ringkas.checkpoint import Checkpoint
@@ -177,15 +177,26 @@ def _tensor_bytes(model: onnx_ir.Model) -> Iterator[int]:
             yield value.const_value.nbytes
 
 
+_one_at_a_time = Lock()
+
+
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """The exporter reports on stdout and warns of packages that do not matter here; errors still raise."""
+    """The exporter warns of packages that do not matter here; errors still raise.
+
+    Which warnings are shown is one setting for the process: two traces at once would put back each other's.
+    """
+    with _one_at_a_time:
+        yield from _without_warnings()
+
+
+def _without_warnings() -> Iterator[None]:
     loggers: list[Any] = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

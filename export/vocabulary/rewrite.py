@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ from ringkas.errors import CheckpointError
 from ringkas.export.vocabulary import spm
 from ringkas.export.vocabulary.kinds import added_beyond, kind_of
 from ringkas.files import write_json
-from ringkas.modules import MODULES_FILE
+from ringkas.modules import MODULES_FILE, read_modules
 from ringkas.runtimes.parity.probe import PROBE_FILE
 from ringkas.runtimes.parity.search import SEARCH_FILE
+from ringkas.tokenizer_config import TOKENIZER_CONFIG, TRANSFORMER_CONFIGS
 from ringkas.tokens import TOKENIZER_FILE
 
 # Old id to new id.
@@ -35,9 +37,24 @@ _ARTIFACT_FILES = frozenset({MANIFEST_FILE, PARITY_FILE, PROBE_FILE, SEARCH_FILE
 _SENTENCEPIECE_FILES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "sentencepiece.model")
 
 
+# What belongs to a checkpoint; nothing else is copied: training data, logs, other checkpoints stay behind.
+_BELONGS = frozenset(
+    {
+        "config.json", "generation_config.json", MODULES_FILE, "config_sentence_transformers.json",
+        TOKENIZER_FILE, TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+        "vocab.json", "merges.txt", "chat_template.jinja", "README.md", *TRANSFORMER_CONFIGS,
+        *_SENTENCEPIECE_FILES,
+    }
+)  # fmt: skip
+_LEGAL = re.compile(r"(LICEN[CS]E|NOTICE|COPYING)(\.(txt|md|rst))?", re.IGNORECASE)
+_OF_A_MODULE = frozenset({"config.json", "model.safetensors"})
+
+
 def copy_other_files(source: Path, folder: Path) -> list[str]:
-    """Copies what has nothing to do with token ids; returns a note for each file that was left behind."""
-    notes = []
+    """Copies what belongs to a checkpoint but its weights; returns a note for what was left behind."""
+    modules = read_modules(source)
+    parts = {path for kind, path in modules.listed if path and kind != "Transformer"}
+    notes, strangers = [], set()
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         name = file.relative_to(source)
         if any(part.startswith(".") for part in name.parts) or name.name == SHARDED_WEIGHTS:
@@ -45,14 +62,18 @@ def copy_other_files(source: Path, folder: Path) -> list[str]:
         if name.as_posix() in _ARTIFACT_FILES:
             continue
         # A Dense module's weights know no token; the encoder's own are streamed elsewhere.
-        is_module = len(name.parts) > 1 and name.suffix == ".safetensors" and name.parts[0][:1].isdigit()
-        if name.parts[0] in _LEFT_OUT_FOLDERS or (name.suffix in _LEFT_OUT_SUFFIXES and not is_module):
-            if name.suffix != ".safetensors":
+        parent = name.parent.as_posix()
+        of_encoder = parent in (".", modules.transformer)
+        belongs = of_encoder and (name.name in _BELONGS or _LEGAL.fullmatch(name.name))
+        if not belongs and not (parent in parts and name.name in _OF_A_MODULE):
+            if name.parts[0] in _LEFT_OUT_FOLDERS or name.suffix in _LEFT_OUT_SUFFIXES - {".safetensors"}:
                 notes.append(f"{name.as_posix()} was left out: it holds the full vocabulary")
+            elif name.suffix != ".safetensors" or len(name.parts) > 1:
+                strangers.add(name.parts[0])
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / name)
-    return notes
+    return notes + [f"{name} was left out: it is no part of a checkpoint" for name in sorted(strangers)]
 
 
 def flatten(folder: Path, subfolder: str) -> None:

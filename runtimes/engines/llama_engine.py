@@ -84,8 +84,8 @@ class LlamaEngine(Engine):
             raise ArtifactError("the engine is closed")
         return self._llama, self._llama.llama_model_get_vocab(self._model)
 
-    def close(self) -> None:
-        """Frees the contexts and the model. A call after it is an error, not a crash."""
+    def _close(self) -> None:
+        """Frees the contexts and the model."""
         with self._lock:
             for context in self._contexts.values():
                 context.free()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,8 @@ class OrtEngine(Engine):
         spec = artifact.manifest.encoding
         super().__init__(spec.dimension, spec.max_length)
         self._session = open_session(artifact.model_path, threads, device)
+        # On the CPU the calling thread does what its pool has not begun, so that a pool of none is no harm.
+        self.survives_fork = self._session.get_providers() == [_PROVIDERS["cpu"]]
 
     def _run(self, batch: TokenBatch) -> Vectors:
         return self._output(batch, SENTENCE_OUTPUT)
@@ -44,7 +45,7 @@ class OrtEngine(Engine):
         feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         return np.asarray(self._session.run([name], feed)[0])
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self._session = None
 
 
@@ -63,20 +64,17 @@ def open_session(model: Path, threads: int | None = None, device: str | None = N
         options.intra_op_num_threads = threads
     providers = _providers(onnxruntime.get_available_providers(), device)
     try:
-        # When CUDA fails to start, ONNX Runtime prints that on stdout, which belongs to vectors and reports.
-        with redirect_stdout(sys.stderr):
-            session = onnxruntime.InferenceSession(
-                str(model),
-                options,
-                providers=providers,
-                disabled_optimizers=_SLOW_ON_CPU if providers == [_PROVIDERS["cpu"]] else None,
-            )
+        session = _session(onnxruntime, model, options, providers)
     except Exception as error:  # ONNX Runtime raises a type for each of its status codes
-        raise ArtifactError(
-            f"ONNX Runtime cannot load {model}",
-            why=str(error).splitlines()[0],
-            fix="Build the artifact again, or upgrade onnxruntime",
-        ) from None
+        cpu = [_PROVIDERS["cpu"]]
+        if providers == cpu or device is not None:
+            raise _cannot_load(model, error) from None
+        # ONNX Runtime would fall back by itself, but say so on stdout, which belongs to vectors and reports.
+        print(f"ringkas: the CPU is used, for {providers[0]} failed: {_first_line(error)}", file=sys.stderr)
+        try:
+            session = _session(onnxruntime, model, options, cpu)
+        except Exception as again:
+            raise _cannot_load(model, again) from None
     if device is not None and _PROVIDERS[device] not in session.get_providers():
         raise ArtifactError(
             f"the device {device!r} could not be started",
@@ -84,6 +82,28 @@ def open_session(model: Path, threads: int | None = None, device: str | None = N
             fix="Check the driver, or leave the device out",
         )
     return session
+
+
+def _session(onnxruntime: Any, model: Path, options: Any, providers: list[str]) -> Any:
+    return onnxruntime.InferenceSession(
+        str(model),
+        options,
+        providers=providers,
+        disabled_optimizers=_SLOW_ON_CPU if providers == [_PROVIDERS["cpu"]] else None,
+        enable_fallback=0,
+    )
+
+
+def _cannot_load(model: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(
+        f"ONNX Runtime cannot load {model}",
+        why=_first_line(error),
+        fix="Build the artifact again, or upgrade onnxruntime",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _providers(available: list[str], device: str | None) -> list[str]:

@@ -90,6 +90,9 @@ class PyTorchEngine(Engine):
         for started, wait in waiting:
             yield self._checked(started, wait())
 
+    def _close(self) -> None:
+        del self._reference
+
     def _run(self, batch: TokenBatch) -> Vectors:
         return self._forward(batch, 1) if self._packed is None else self._packed.start(batch)()
 

@@ -92,8 +92,8 @@ class TensorRTEngine(Engine):
                 self._sessions[thread] = _Session(self._cuda, self._engine, self._most)
             return self._sessions[thread]
 
-    def close(self) -> None:
-        """Frees contexts, buffers and the plan. A call after it is an error, not a crash."""
+    def _close(self) -> None:
+        """Frees contexts, buffers and the plan."""
         with self._lock:
             for session in self._sessions.values():
                 session.close()

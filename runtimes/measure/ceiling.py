@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ringkas.extras import require
+from ringkas.extras import load_onnxruntime, require
 from ringkas.runtimes.measure.cases import OFFLINE, Case
 from ringkas.runtimes.measure.rounds import Timing
 from ringkas.runtimes.measure.worker import Subject
@@ -108,8 +108,9 @@ def _timed(call: Callable[[], object], seconds: float) -> list[float]:
 def _product(operator: str, threads: int) -> Callable[[], object]:
     """One product through ONNX Runtime, its right side a constant as a weight is."""
     import onnx
-    import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
+
+    onnxruntime = load_onnxruntime()
 
     rng = np.random.default_rng(0)
     if operator == "MatMul":

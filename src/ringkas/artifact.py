@@ -15,7 +15,7 @@ import msgspec
 import xxhash
 
 from ringkas.errors import ArtifactError
-from ringkas.files import is_inside, sha256, write_json, xxh3
+from ringkas.files import expand, is_inside, require_utf8, sha256, why_unreadable, write_json, xxh3
 from ringkas.spec import EncodingSpec
 from ringkas.tokens import Ids
 from ringkas.vocabulary import load_kept_ids
@@ -163,6 +163,7 @@ class Artifact:
 
 
 _REBUILD = "Build or copy the artifact again"
+_FETCH = "Ask its owner, copy the artifact again, or run: git lfs pull"
 
 
 def open_artifact(path: str | Path) -> Artifact:
@@ -171,7 +172,8 @@ def open_artifact(path: str | Path) -> Artifact:
     Raises:
         ArtifactError: not an artifact, of a newer format, or incomplete.
     """
-    path = Path(path)
+    path = expand(path)
+    require_utf8(path)
     if not path.is_dir():
         raise ArtifactError(f"there is no artifact folder {path}", fix="ringkas build makes one")
     manifest = _read_manifest(path)
@@ -179,6 +181,8 @@ def open_artifact(path: str | Path) -> Artifact:
         file = _inside(path, name)
         if not file.is_file():
             raise ArtifactError(f"{file} is missing", why="the manifest lists it", fix=_REBUILD)
+        if reason := why_unreadable(file):
+            raise ArtifactError(f"{file} cannot be read", why=reason, fix=_FETCH)
         if file.stat().st_size != entry.size:
             raise ArtifactError(
                 f"{file} has {file.stat().st_size} bytes, not {entry.size}",
@@ -217,6 +221,8 @@ def _read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST_FILE
     try:
         data = file.read_bytes()
+    except PermissionError as error:
+        raise ArtifactError(f"{file} cannot be read", why=str(error.strerror), fix=_FETCH) from None
     except OSError:
         raise ArtifactError(
             f"{path} is not an artifact", why=f"it has no {MANIFEST_FILE}", fix="ringkas build makes one"

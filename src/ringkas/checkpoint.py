@@ -20,6 +20,7 @@ from ringkas.builtin import BUILT_IN, NOTES, WEIGHTS_KEY
 from ringkas.errors import CheckpointError
 from ringkas.families import FAMILIES, family_of
 from ringkas.family import Family, Positions
+from ringkas.files import expand, require_utf8, why_unreadable
 from ringkas.json_files import convert, read_json
 from ringkas.locate import Place, locate
 from ringkas.modules import (
@@ -157,14 +158,17 @@ def open_checkpoint(
     or `demo-e5` (multilingual-e5-small, to within 4-bit rounding).
 
     Args:
-        model: what to open.
+        model: what to open. A `Path` is a path, also one called `demo`; as a string that folder is "./demo".
         revision: the hub's branch, tag or commit.
         as_embedder: the encoder of a classifier, reranker or tagger is meant, though no embedder.
 
     Raises:
         CheckpointError: it is missing, unsafe to load, incomplete, or of an unsupported kind.
     """
-    place = locate(str(model), revision)
+    if isinstance(model, Path):
+        model = str(expand(model).absolute())
+    place = locate(model, revision)
+    require_utf8(place.path)
     root = place.path
     modules = read_modules(root)
     path = root / modules.transformer
@@ -209,7 +213,7 @@ def open_checkpoint(
     card = _model_card_metadata(root)
     return Checkpoint(
         path=path,
-        source=str(model),
+        source=model,
         origin=place.origin,
         revision=place.revision,
         config=config,
@@ -251,6 +255,13 @@ def _check_architectures(path: Path, named: list[str], family: Family) -> None:
 
 
 def _check_weights(path: Path, place: Place) -> None:
+    for file in (*path.glob("*.safetensors"), *path.glob(TOKENIZER_FILE)):
+        if reason := why_unreadable(file):
+            raise CheckpointError(
+                f"{file} cannot be read",
+                why=reason,
+                fix="Ask its owner, or run: git lfs pull",
+            )
     if (path / WEIGHTS).is_file() or (path / SHARDED_WEIGHTS).is_file():
         return
     pickles = sorted(p.name for p in path.glob("*.bin")) + sorted(p.name for p in path.glob("*.pt"))

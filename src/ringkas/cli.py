@@ -1,11 +1,11 @@
-"""The command line. Exit status: 0 done and parity held; 1 parity fell short; 2 bad input or usage.
-
-Progress goes to stderr; with --json, stdout carries one JSON document and nothing else.
-"""
+"""The command line. Progress goes to stderr; with --json, stdout carries one document and nothing else."""
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -16,7 +16,13 @@ from ringkas.commands.doctor import doctor
 from ringkas.commands.embed import embed
 from ringkas.commands.evaluate import evaluate
 from ringkas.commands.inspect import inspect
-from ringkas.commands.options import BAD_INPUT, DEFECT, PARITY_FELL_SHORT
+from ringkas.commands.options import (
+    BAD_INPUT,
+    CLOSED_PIPE,
+    DEFECT,
+    INTERRUPTED,
+    PARITY_FELL_SHORT,
+)
 from ringkas.commands.prune import prune
 from ringkas.commands.rebuild import rebuild
 from ringkas.commands.serve import serve
@@ -41,7 +47,9 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here a pipe that was closed can still be told
+            return result
         except WishError as error:
             _say(str(error))
             ctx.exit(PARITY_FELL_SHORT)
@@ -49,8 +57,12 @@ class _Group(click.Group):
             _say(str(error))
         except click.UsageError as error:
             _say(_usage(error))
-        except BrokenPipeError:
-            raise  # a reader that stops early is not bad input: click ends quietly
+        except KeyboardInterrupt:
+            _say("interrupted; nothing was left half-written")
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:  # its reader had enough, and wants to hear nothing of it
+            _forget_stdout()
+            ctx.exit(CLOSED_PIPE)
         except (click.exceptions.Exit, click.Abort):
             raise
         except OSError as error:
@@ -60,6 +72,14 @@ class _Group(click.Group):
             _say("this is a defect of ringkas: please report it with the lines above")
             ctx.exit(DEFECT)
         ctx.exit(BAD_INPUT)
+
+
+def _forget_stdout() -> None:
+    """Points stdout at nothing: what is left in its buffer would fail once more when Python ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _say(line: str) -> None:
@@ -84,7 +104,16 @@ def cli() -> None:
 
     MODEL is a checkpoint folder, a hub id such as intfloat/multilingual-e5-small, or a built-in checkpoint
     that comes as Python packages: `demo` (all-MiniLM-L6-v2) or `demo-e5` (multilingual-e5-small, to
-    within 4-bit rounding).
+    within 4-bit rounding). A folder of such a name is ./demo.
+
+    \b
+    Exit status:
+      0    done, and parity held
+      1    a judgement fell short: parity, a wish, or bench --compare
+      2    bad input or usage: one line on stderr says what, why, and what to do
+      3    a defect of ringkas
+      130  interrupted (Ctrl-C)
+      141  the reader of the output closed its pipe
     """
 
 
@@ -94,4 +123,7 @@ for command in (build, prune, rebuild, verify, evaluate, embed, serve, bench, in
 
 def main() -> None:
     """The `ringkas` command."""
+    if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
+        # A table may hold any text, whatever the locale can write.
+        sys.stdout.reconfigure(errors="backslashreplace")
     cli()

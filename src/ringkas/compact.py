@@ -30,7 +30,8 @@ _TOKENIZER_FILE = "tokenizer.json"
 FEWEST_PIECES = 100_000
 # tokenizers' K_UNK_PENALTY: how much worse an unknown character is than the worst piece.
 _UNKNOWN_PENALTY = 10.0
-_CACHED_WORDS = 16_384
+# The cache of words holds at most so many, none longer: some 20 MB whatever the texts are.
+_CACHED_WORDS, _LONGEST_CACHED = 16_384, 64
 
 
 def write_compact(folder: Path) -> bool:
@@ -71,7 +72,7 @@ class CompactTokenizer:
 
     def __init__(self, header: dict[str, Any], pieces: Sequence[str], scores: Sequence[float]) -> None:
         self.shell = Tokenizer.from_str(json.dumps(header["shell"]))
-        self._added: list[str] = header["added"]
+        self.added: list[str] = header["added"]
         self._before: list[int] = header["before"]
         self._after: list[int] = header["after"]
         self._unknown: int = header["unknown"]
@@ -83,13 +84,13 @@ class CompactTokenizer:
 
     def encode(self, text: str, spec: EncodingSpec) -> list[int] | None:
         """The ids, special tokens included; None for a text with an added token in it: not for here."""
-        if any(token in text for token in self._added):
+        if any(token in text for token in self.added):
             return None
         if self.shell.normalizer is not None:
             text = self.shell.normalizer.normalize_str(text)
         ids: list[int] = []
         for word, _ in self.shell.pre_tokenizer.pre_tokenize_str(text):
-            ids += self._word(word)
+            ids += self._word(word) if len(word) <= _LONGEST_CACHED else self._best_path(word)
         room = spec.max_length - len(self._before) - len(self._after)
         if len(ids) > room:
             ids = ids[:room] if spec.truncation_side == "right" else ids[len(ids) - room :]

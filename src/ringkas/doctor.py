@@ -10,7 +10,7 @@ from importlib import metadata
 import msgspec
 
 from ringkas.errors import MissingExtra, RingkasError
-from ringkas.extras import PARTS, is_there, load_onnxruntime
+from ringkas.extras import PARTS, TELEMETRY_SWITCH, is_there, load_onnxruntime
 from ringkas.machine import cpu_features
 
 
@@ -31,7 +31,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
     """The machine and every part.
 
     `products` is the time of 8-bit matrix products as a share of float32's, for a `short` and a `long` text;
-    empty where it was not measured.
+    empty where it was not measured. `telemetry` says whether what runs here reports on what it does.
     """
 
     machine: str
@@ -40,6 +40,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
     providers: tuple[str, ...]
     parts: tuple[Part, ...]
     products: dict[str, float] = {}
+    telemetry: str = ""
 
 
 def diagnose() -> Diagnosis:
@@ -62,7 +63,15 @@ def diagnose() -> Diagnosis:
             _part(purpose, extra, next(filter(_are_there, forms), ()), packages, broken)
             for purpose, extra, forms in PARTS
         ),
+        telemetry=_telemetry(),
     )
+
+
+def _telemetry() -> str:
+    switch = os.environ.get(TELEMETRY_SWITCH, "1")
+    if switch == "1":
+        return f"ringkas has none; ONNX Runtime's is off in its processes ({TELEMETRY_SWITCH}=1)"
+    return f"ringkas has none; ONNX Runtime's is as {TELEMETRY_SWITCH}={switch} says"
 
 
 def _part(

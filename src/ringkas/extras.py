@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from typing import Any
 
 from ringkas.errors import MissingExtra, RingkasError
+
+TELEMETRY_SWITCH = "ORT_DISABLE_TELEMETRY"
 
 # Modules to import in this order; the last one is the interface.
 Modules = tuple[str, ...]
@@ -77,12 +80,14 @@ def is_there(module: str) -> bool:
 
 
 def load_onnxruntime() -> Any:
-    """The module, once it is known to work.
+    """The module, once it is known to work, with its telemetry off unless the environment asks for it.
 
     Raises:
         MissingExtra: it is not installed.
         RingkasError: it is there, but cannot be used.
     """
+    # It is read when the module is imported: some builds else keep and send notes of what is run.
+    os.environ.setdefault(TELEMETRY_SWITCH, "1")
     try:
         import onnxruntime
 

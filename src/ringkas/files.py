@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +36,32 @@ def is_inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
+def expand(path: str | Path) -> Path:
+    """`path` with a leading `~` as the home folder, for a shell does not see into `--out=~/dist`."""
+    return Path(os.path.expanduser(path))
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+NOT_FETCHED = "it is a Git-LFS pointer: the file that it names was not fetched"
+
+
+def why_unreadable(file: Path) -> str:
+    """Why a file that is there cannot be used, where no library that opens it says so clearly; else ""."""
+    if not os.access(file, os.R_OK):
+        return os.strerror(errno.EACCES)
+    with file.open("rb") as stream:
+        return NOT_FETCHED if stream.read(len(LFS_POINTER)) == LFS_POINTER else ""
+
+
+def require_utf8(path: Path) -> None:
+    """Raises `ArtifactError` for a name that is not UTF-8: neither JSON nor the engines can hold it."""
+    try:
+        str(path.absolute()).encode("utf-8")
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "replace")
+        raise ArtifactError(f"the name of {shown} is not UTF-8", fix="Rename it, or link to it") from None
+
+
 def write_json(file: Path, value: Any) -> None:
     """Writes `value` as JSON, whole or not at all."""
     write_bytes(file, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
@@ -48,6 +78,7 @@ def write_bytes(file: Path, data: Buffer) -> None:
     A link to a file is replaced, not what it leads to: in the hub's cache that is a blob named by its hash.
     What is no file is written to: a rename would put a file in the place of /dev/null.
     """
+    file = expand(file)
     if _is_stream(file):
         with file.open("wb") as stream:
             stream.write(data)
@@ -58,21 +89,35 @@ def write_bytes(file: Path, data: Buffer) -> None:
 
 @contextmanager
 def staged_file(place: Path) -> Iterator[Path]:
-    """A name beside `place` for a new file, which is renamed into it when the block ends well, else removed.
+    """An empty file beside `place`, which is renamed into it when the block ends well, else removed.
 
     What killed runs left unfinished beside it is swept first.
     """
+    place = expand(place)
     _sweep(place)
-    with _unfinished(place) as partial:
+    with _unfinished(place, folder=False) as partial:
         yield partial
         partial.replace(place)
 
 
 def require_folder_of(file: Path) -> None:
     """Raises `ArtifactError` where there is no folder to write `file` into: asked before the work is done."""
+    file = expand(file)
+    if _is_stream(file):
+        return
     if not file.parent.is_dir():
         raise ArtifactError(
             f"there is no folder {file.parent} to write {file.name} into", fix="Make it first"
+        )
+    _require_writable(file.parent, file)
+
+
+def _require_writable(folder: Path, place: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ArtifactError(
+            f"{folder} may not be written to",
+            why=f"{place.name} cannot be made there",
+            fix="Choose another folder, or ask its owner",
         )
 
 
@@ -80,12 +125,13 @@ def require_folder_of(file: Path) -> None:
 def staged_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A new folder beside `place` that is renamed into it when the block ends well, else removed.
 
-    An earlier folder stays as it is until that rename. What a killed run left behind is swept first.
+    An earlier folder stays as it is until that rename. What a killed run left behind is swept first. Of two
+    runs that make the same place the first to end well has it: the other is refused, unless it overwrites.
 
     Raises:
         ArtifactError: `place` exists and `overwrite` is false, is not a folder, or cannot be written.
     """
-    place = Path(os.path.abspath(place))
+    place = Path(os.path.abspath(expand(place)))
     if not place.name:
         raise ArtifactError(f"{place} cannot be replaced by a new folder", fix="Name a folder in it")
     previous = place.with_name(f".{place.name}.previous")
@@ -94,10 +140,13 @@ def staged_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
         _restore(place, previous)
         _sweep(place)
         refuse_existing([place], overwrite=overwrite)
-        with _unfinished(place) as partial:
-            partial.mkdir()
+        with _unfinished(place, folder=True) as partial:
             yield partial
-            _swap(partial, place, previous)
+            _share(partial)
+            if overwrite:
+                _swap(partial, place, previous)
+            else:
+                _place(partial, place)
     except OSError as error:
         # The block reads files too: what is at fault is named.
         named = Path(error.filename) if isinstance(error.filename, str) else place
@@ -112,10 +161,10 @@ def staged_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
 @contextmanager
 def scratch_folder(place: Path) -> Iterator[Path]:
     """A folder in `place` for what is only needed meanwhile; those of killed runs are swept first."""
+    place = expand(place)
     place.mkdir(parents=True, exist_ok=True)
     _sweep(place / "scratch")
-    with _unfinished(place / "scratch") as folder:
-        folder.mkdir()
+    with _unfinished(place / "scratch", folder=True) as folder:
         yield folder
 
 
@@ -135,14 +184,18 @@ def xxh3(file: Path) -> str:
 
 
 def refuse_existing(places: Iterable[Path], *, overwrite: bool = False) -> None:
-    """Raises `ArtifactError` for the first of `places` that may not be written."""
-    for place in places:
+    """Raises `ArtifactError` for the first of `places` that may not be written: asked before any work."""
+    for place in map(expand, places):
         if place.is_symlink() or place.is_file():
             raise ArtifactError(
                 f"{place} is not a folder of its own", fix="Remove it, or choose another folder"
             )
         if place.exists() and not overwrite:
             raise ArtifactError(f"{place} exists", fix="Add --overwrite, or choose another folder")
+        above = next(parent for parent in place.absolute().parents if parent.exists())
+        if not above.is_dir():
+            raise ArtifactError(f"cannot write {place}", why=f"{above} is no folder")
+        _require_writable(above, place)
 
 
 def _is_stream(file: Path) -> bool:
@@ -153,18 +206,86 @@ def _is_stream(file: Path) -> bool:
 
 # What this process is writing: its own number on anything else is a killed namesake's.
 _active: set[Path] = set()
+# A lock is taken within a moment of making what it holds; younger than this, nothing is swept without one.
+_SECONDS_TO_LOCK = 10
 
 
 @contextmanager
-def _unfinished(place: Path) -> Iterator[Path]:
-    """A name beside `place` for what becomes it; whatever still has it when the block ends is removed."""
-    partial = place.with_name(f".{place.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+def _unfinished(place: Path, *, folder: bool) -> Iterator[Path]:
+    """A folder or a file beside `place` that becomes it; if it still has its name at the end, it is removed.
+
+    It is locked meanwhile: who shares the disk from another machine or container, where process numbers say
+    nothing, sees by the lock whether it is still being made.
+    """
+    partial = place.with_name(f".{place.name}.partial-{os.getpid()}-{_machine()}-{secrets.token_hex(4)}")
     _active.add(partial)
+    lock = None
     try:
+        if folder:
+            partial.mkdir()
+        else:
+            os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        lock = _lock(partial)
         yield partial
     finally:
         _remove(partial)
+        if lock is not None:
+            os.close(lock)
         _active.discard(partial)
+
+
+@cache
+def _machine() -> str:
+    """Which process numbers are meant: those of this boot of this host, and of this container."""
+    parts = [socket.gethostname()]
+    for source in (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")):
+        with suppress(OSError):
+            parts.append(os.readlink(source) if source.is_symlink() else source.read_text("utf-8"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def _lock(path: Path) -> int | None:
+    """An open file that holds the lock on `path` until it is closed or the process ends; None without one.
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    try:
+        opened = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(opened)
+        raise
+    except OSError:  # a file system that knows no locks
+        os.close(opened)
+        return None
+    return opened
+
+
+def _share(folder: Path) -> None:
+    """Gives every file the rights that the umask gives; some libraries write for the owner alone."""
+    rights = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink() and file.stat().st_mode & 0o666 != rights:
+            file.chmod(rights)
+
+
+def _place(partial: Path, place: Path) -> None:
+    """Renames where nothing is: a rename replaces an empty folder, but fails on one with something in it."""
+    refuse_existing([place])
+    try:
+        partial.rename(place)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            refuse_existing([place])
+        raise
 
 
 def _swap(partial: Path, place: Path, previous: Path) -> None:
@@ -192,9 +313,25 @@ def _sweep(place: Path) -> None:
     """Removes what killed runs left unfinished beside `place`."""
     prefix = f".{place.name}.partial-"
     for partial in place.parent.glob(f"{glob.escape(prefix)}*"):
-        pid = partial.name.removeprefix(prefix).split("-")[0]
-        if partial not in _active and (pid == str(os.getpid()) or not _is_running(pid)):
+        if partial not in _active and _is_abandoned(partial, partial.name.removeprefix(prefix)):
             _remove(partial)
+
+
+def _is_abandoned(partial: Path, ending: str) -> bool:
+    """Whether nobody makes it any more: by the process in its name if that is of here, else by its lock."""
+    pid, *others = ending.split("-")
+    if len(others) != 2 or others[0] == _machine():  # an earlier version named no machine
+        return pid == str(os.getpid()) or not _is_running(pid)
+    try:
+        if time.time() - partial.stat().st_mtime < _SECONDS_TO_LOCK:
+            return False
+        lock = _lock(partial)
+    except OSError:  # it is locked, or gone
+        return False
+    if lock is None:
+        return False
+    os.close(lock)
+    return True
 
 
 def _remove(partial: Path) -> None:

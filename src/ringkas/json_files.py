@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ringkas.errors import CheckpointError
+from ringkas.files import LFS_POINTER, NOT_FETCHED
 
 _Read = TypeVar("_Read")
 _REQUIRED: Any = object()
@@ -30,6 +31,8 @@ def read_json(file: Path, kind: type[_Read], absent: Any = _REQUIRED) -> _Read:
         ) from None
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read", why=error.strerror or str(error)) from None
+    if data.startswith(LFS_POINTER):
+        raise CheckpointError(f"{file} cannot be read", why=NOT_FETCHED, fix="Run: git lfs pull")
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -10,6 +10,7 @@ from ringkas.artifact import MANIFEST_FILE
 from ringkas.builtin import BUILT_IN
 from ringkas.errors import CheckpointError
 from ringkas.extras import require
+from ringkas.files import expand
 from ringkas.known import KNOWN, Known, known
 from ringkas.vocabulary import VOCABULARY_FILE
 
@@ -45,13 +46,13 @@ def locate(source: str, revision: str | None) -> Place:
     Raises:
         CheckpointError: there is none, or it has no revisions.
     """
-    if revision is not None and (source in BUILT_IN or Path(source).expanduser().exists()):
+    if revision is not None and (source in BUILT_IN or expand(source).exists()):
         raise CheckpointError(
             f"{source} has no revisions", why="only a hub id has", fix="Leave --revision out"
         )
     if source in BUILT_IN:
         return Place(BUILT_IN[source].find(), source, None, BUILT_IN[source].facts)
-    path = Path(source).expanduser()
+    path = expand(source)
     if path.is_dir():
         return _folder(path.resolve())
     if path.is_file():

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ringkas.errors import TextError
 from ringkas.extras import require
+from ringkas.files import LFS_POINTER, expand
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 STANDARD_INPUT = "the standard input"
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 _HEAD = 512  # bytes that tell what a source is; a pipe is waited on for no more than _ENOUGH
 _ENOUGH = 64
@@ -52,11 +52,11 @@ def open_source(place: Path | BinaryIO, name: str = "") -> Iterator[Source]:
     Raises:
         TextError: it cannot be opened, or holds no texts.
     """
-    path = place if isinstance(place, Path) else None
+    path = expand(place) if isinstance(place, Path) else None
     name = name or (str(path) if path else STANDARD_INPUT)
     with ExitStack() as stack:
         with reading(name):
-            stream = stack.enter_context(place.open("rb")) if isinstance(place, Path) else place
+            stream = place if not isinstance(place, Path) else stack.enter_context(expand(place).open("rb"))
             source = _prepare(stream, name, path, stack)
         yield source
 
@@ -134,7 +134,7 @@ def _refuse_pointer(head: bytes, name: str) -> None:
     if head.startswith(LFS_POINTER):
         raise TextError(
             f"{name} is a Git-LFS pointer",
-            why="it names a file that was not fetched",
+            why="the file that it names was not fetched",
             fix="Fetch it: git lfs pull",
         )
 

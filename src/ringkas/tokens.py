@@ -13,11 +13,14 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, normalizers
 
 from ringkas.compact import open_compact
+from ringkas.cutting import boundary, may_cut
 from ringkas.errors import CheckpointError
 from ringkas.spec import EncodingSpec
 from ringkas.tokenizer_config import changes_tokenizer, resolve
 
 TOKENIZER_FILE = "tokenizer.json"
+# A text with more characters than this for each token that is kept is tried cut; none is shorter than a page.
+_CHARACTERS_A_TOKEN, _PAGE = 16, 8192
 # The compact form is slower by the text: in a call with more, opening `tokenizer.json` pays.
 COMPACT_TEXTS = 512
 
@@ -44,6 +47,7 @@ class TextTokenizer:
         self._spec = spec
         self._lock = Lock()
         self._opened: Tokenizer | None = None
+        self._cuttable: bool | None = None
         self._compact = open_compact(folder, spec)
         if self._compact is None:
             self._full()
@@ -51,6 +55,14 @@ class TextTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text, special tokens included. The texts must be valid UTF-8 strings."""
+        long = self._long_texts(texts)
+        if long:
+            found = {row: self._encode_long(texts[row]) for row in long}
+            others = iter(self._encode([text for row, text in enumerate(texts) if row not in found]))
+            return [found[row] if row in found else next(others) for row in range(len(texts))]
+        return self._encode(texts)
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         if self._compact is not None and self._opened is None and len(texts) <= COMPACT_TEXTS:
             rows = [self._compact.encode(text, self._spec) for text in texts]
             return [
@@ -79,6 +91,31 @@ class TextTokenizer:
     def vocabulary_size(self) -> int:
         """How many ids there are, added tokens included."""
         return int(self._full().get_vocab_size(with_added_tokens=True))
+
+    def _long_texts(self, texts: Sequence[str]) -> list[int]:
+        """Which texts are so long that it pays to tokenise a beginning of them, and may be."""
+        most = max(_PAGE, _CHARACTERS_A_TOKEN * self._spec.max_length)
+        long = [row for row, text in enumerate(texts) if len(text) > most]
+        return long if long and self._spec.truncation_side == "right" and self._may_cut() else []
+
+    def _encode_long(self, text: str) -> list[int]:
+        """The ids of a text of which only the beginning is kept: see cutting.py for why they are the same."""
+        end = boundary(text, max(_PAGE, _CHARACTERS_A_TOKEN * self._spec.max_length) // 2)
+        while end < len(text):
+            ids = self._encode([text[:end]])[0]
+            if len(ids) >= self._spec.max_length:
+                return ids
+            end = boundary(text, 2 * end)
+        return self._encode([text])[0]
+
+    def _may_cut(self) -> bool:
+        if self._cuttable is None:
+            if self._compact is not None:
+                self._cuttable = may_cut(self._compact.shell, self._compact.added)
+            else:
+                added = [token.content for token in self._full().get_added_tokens_decoder().values()]
+                self._cuttable = may_cut(self._full(), added)
+        return self._cuttable
 
     def prompt_length(self, prompt: str) -> int:
         """The number of leading tokens that `prompt` takes, its closing special token not counted."""

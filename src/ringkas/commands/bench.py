@@ -8,15 +8,13 @@ from typing import Any
 
 import click
 
-from ringkas.commands.options import exit_by, print_json, threads_option
+from ringkas.commands.options import PLACE, PlaceType, exit_by, print_json, threads_option
 from ringkas.extras import require
 from ringkas.progress import Progress
 
-_file = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("artifacts", nargs=-1, type=_file)
+@click.argument("artifacts", nargs=-1, type=PLACE)
 @click.option("--reference", metavar="MODEL", help="Measure PyTorch on this model beside them.")
 @click.option(
     "--scenario",
@@ -25,7 +23,7 @@ _file = click.Path(path_type=Path)
     type=click.Choice(("single-stream", "offline", "server")),
     help="May be repeated.  [default: single-stream and offline]",
 )
-@click.option("--texts", type=_file, help="Your own texts, one a line, or a .jsonl.  [default: built in]")
+@click.option("--texts", type=PLACE, help="Your own texts, one a line, or a .jsonl.  [default: built in]")
 @click.option("--language", help="Of the built-in texts.  [default: the first artifact's first, or en]")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(min=1))
 @click.option(
@@ -42,15 +40,15 @@ _file = click.Path(path_type=Path)
 )
 @click.option("--model", help="The model to ask servers for.  [default: the first that each lists]")
 @threads_option
-@click.option("--html", type=_file, help="Write a page with plots here.")
-@click.option("--markdown", type=_file, help="Write the tables here.")
+@click.option("--html", type=PLACE, help="Write a page with plots here.")
+@click.option("--markdown", type=PLACE, help="Write the tables here.")
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(path_type=Path, allow_dash=True),
+    type=PlaceType(allow_dash=True),
     help="Write the result here; - for stdout.",
 )
-@click.option("--compare", nargs=2, type=_file, metavar="BEFORE AFTER", help="Judge two results instead.")
+@click.option("--compare", nargs=2, type=PLACE, metavar="BEFORE AFTER", help="Judge two results instead.")
 def bench(artifacts: tuple[Path, ...], **options: Any) -> None:
     """Measure ARTIFACTS side by side: latency of single texts, throughput, a server's load, and parity.
 

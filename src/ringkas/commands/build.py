@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ringkas.commands.options import (
+    PLACE,
     json_option,
     model_options,
     parse_corpora,
@@ -33,9 +34,9 @@ from ringkas.progress import Progress
 @with_options(model_options)
 @click.option("--target", "targets", multiple=True, help="What to make; may be repeated.")
 @with_options(wish_options)
-@click.option("--scheme", type=click.Path(path_type=Path), help="Quantise as this .toml or .json says.")
+@click.option("--scheme", type=PLACE, help="Quantise as this .toml or .json says.")
 @click.option("--transformers-js", is_flag=True, help="Name ONNX graphs as transformers.js looks for them.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Artifacts land in OUT/TARGET.")
+@click.option("--out", required=True, type=PLACE, help="Artifacts land in OUT/TARGET.")
 @click.option("--languages", metavar="ko,en", help="Cut the vocabulary to these first.")
 @with_options(vocabulary_options)
 @with_options(plan_options)

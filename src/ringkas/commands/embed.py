@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ringkas.commands.options import threads_option, with_options
+from ringkas.commands.options import PLACE, threads_option, with_options
 from ringkas.errors import TargetError, TextError
 from ringkas.progress import Progress
 
@@ -47,7 +47,7 @@ _input_options = (
 )  # fmt: skip
 _output_options = (
     click.option(
-        "--output", type=click.Path(path_type=Path),
+        "--output", type=PLACE,
         help="A folder of shards, which a killed run goes on with; or one .parquet, .npy or .jsonl file.  "
         "[default: JSON lines on stdout]",
     ),
@@ -77,7 +77,7 @@ _ray_options = (
 
 
 @click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=PLACE)
 @click.option("--prompt", metavar="NAME", help="A prompt of the checkpoint, such as query; '' for none.")
 @with_options(_input_options)
 @with_options(_output_options)

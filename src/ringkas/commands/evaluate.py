@@ -7,22 +7,22 @@ from typing import Any
 
 import click
 
-from ringkas.commands.options import json_option, print_json, threads_option
+from ringkas.commands.options import PLACE, json_option, print_json, threads_option
 from ringkas.progress import Progress
 
 
 @click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=PLACE)
 @click.option(
     "--beir",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     metavar="FOLDER",
     help="A retrieval set: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.",
 )
 @click.option("--split", default="test", show_default=True, help="Which judgements of the retrieval set.")
 @click.option(
     "--sts",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     metavar="FILE",
     help="Sentence pairs: text1, text2 and a score, parted by tabs.",
 )

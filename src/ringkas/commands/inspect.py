@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from ringkas.commands.options import json_option, print_json
+from ringkas.commands.options import PLACE, json_option, print_json
 
 
 @click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=PLACE)
 @json_option
 def inspect(artifact: Path, as_json: bool) -> None:
     """Show what ARTIFACT is: its source, its files, its newest parity."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,23 @@ import click
 import msgspec
 
 from ringkas.errors import TargetError, TextError
+from ringkas.files import expand
 
-PARITY_FELL_SHORT, BAD_INPUT, DEFECT = 1, 2, 3
+# The last two as a shell says it of a process that a signal ended: 128 and the signal's number.
+PARITY_FELL_SHORT, BAD_INPUT, DEFECT, INTERRUPTED, CLOSED_PIPE = 1, 2, 3, 130, 141
+
+
+class PlaceType(click.Path):
+    """A path on disk, also with `~`: a shell leaves it as it is in `--out=~/dist`."""
+
+    def __init__(self, *, allow_dash: bool = False, dir_okay: bool = True) -> None:
+        super().__init__(path_type=Path, allow_dash=allow_dash, dir_okay=dir_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
+PLACE = PlaceType()
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 threads_option = click.option(
@@ -67,7 +83,7 @@ def parse_corpora(stated: Sequence[str]) -> dict[str, list[Path]]:
         language, separator, file = one.partition("=")
         if not (language and separator and file):
             raise TextError(f"--corpus {one} names no language and file", fix="Write it as ko=FILE")
-        corpora.setdefault(language, []).append(Path(file))
+        corpora.setdefault(language, []).append(expand(file))
     return corpora
 
 
@@ -91,4 +107,7 @@ def exit_by(passed: bool) -> None:
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=1).decode("utf-8") + "\n")
+    """One document on stdout, UTF-8 whatever the locale: JSON has no other encoding."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+    sys.stdout.buffer.flush()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from ringkas.commands.options import exit_by, print_json
+from ringkas.commands.options import PlaceType, exit_by, print_json
 
 if TYPE_CHECKING:
     from ringkas.export.build import Built
@@ -24,7 +23,7 @@ plan_options = (
     ),
     click.option("--gpu", "gpus", multiple=True, help="Generation such as ada to build for (RTX)."),
     click.option(
-        "--timing-cache", type=click.Path(path_type=Path, dir_okay=False),
+        "--timing-cache", type=PlaceType(dir_okay=False),
         help="Keep what TensorRT measures of kernels in this file.",
     ),
     click.option("--workspace-mb", type=click.IntRange(min=1), help="Scratch memory that a kernel may use."),

@@ -225,6 +225,7 @@ def print_diagnosis(diagnosis: Diagnosis, verdict: str = "") -> None:
         print("ONNX Runtime providers: " + ", ".join(diagnosis.providers))
     if verdict:
         print(verdict)
+    print(f"Telemetry: {diagnosis.telemetry}")
     table = _table("what", "here", "install with")
     for part in diagnosis.parts:
         versions = ", ".join(f"{name} {version}" for name, version in part.versions.items())

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ringkas.commands.options import (
+    PLACE,
     json_option,
     model_options,
     parse_corpora,
@@ -25,12 +26,12 @@ from ringkas.progress import Progress
 @click.command()
 @with_options(model_options)
 @click.option("--languages", required=True, metavar="ko,en", help="BCP-47 tags, parted by commas.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
+@click.option("--out", required=True, type=PLACE, help="The folder to write.")
 @with_options(vocabulary_options)
 @click.option("--coverage", type=float, help="Keep at least this share of expected tokens, such as 0.9995.")
 @click.option("--keep-all-characters", is_flag=True, help="Keep single characters of every script.")
 @click.option("--weights", metavar="ko=3,en=1", help="How many times over a language's changed text counts.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw rows against expected coverage (a .png).")
+@click.option("--plot", type=PLACE, help="Draw rows against expected coverage (a .png).")
 @witness_option
 @json_option
 def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) -> None:

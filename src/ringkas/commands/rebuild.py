@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from ringkas.commands.options import json_option, with_options
+from ringkas.commands.options import PLACE, json_option, with_options
 from ringkas.commands.plan_options import plan_options, read_plan_options, report_built
 from ringkas.progress import Progress
 
 
 @click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=PLACE)
 @click.option("--target", required=True, help="Such as tensorrt-fp16: the precision of the artifact's graph.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="It lands in OUT/TARGET.")
+@click.option("--out", required=True, type=PLACE, help="It lands in OUT/TARGET.")
 @with_options(plan_options)
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @json_option

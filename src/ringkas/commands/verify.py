@@ -7,16 +7,21 @@ from typing import Any
 
 import click
 
-from ringkas.commands.options import exit_by, json_option, print_json, threads_option, witness_option
+from ringkas.commands.options import (
+    PLACE,
+    exit_by,
+    json_option,
+    print_json,
+    threads_option,
+    witness_option,
+)
 from ringkas.progress import Progress
 
 
 @click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=PLACE)
 @click.option("--reference", metavar="MODEL", help="Compare with this model instead of the stored vectors.")
-@click.option(
-    "--texts", multiple=True, type=click.Path(path_type=Path), help="Your own texts: a file, or a .jsonl."
-)
+@click.option("--texts", multiple=True, type=PLACE, help="Your own texts: a file, or a .jsonl.")
 @threads_option
 @witness_option
 @json_option

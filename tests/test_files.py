@@ -15,7 +15,18 @@ import msgspec
 import pytest
 
 from ringkas.errors import ArtifactError
-from ringkas.files import _is_running, is_inside, scratch_folder, sha256, staged_folder, write_json
+from ringkas.files import (
+    LFS_POINTER,
+    _is_running,
+    is_inside,
+    refuse_existing,
+    require_folder_of,
+    scratch_folder,
+    sha256,
+    staged_folder,
+    why_unreadable,
+    write_json,
+)
 from ringkas.runtimes.bulk.embedding import one_file
 
 
@@ -397,3 +408,115 @@ def test_vectors_of_a_killed_run_are_swept_by_the_next(tmp_path: Path, dead_pid:
         stream.write(b"whole")
     assert not unfinished.exists()
     assert (tmp_path / name).read_bytes() == b"whole"
+
+
+# Two at once, and disks that are shared
+
+
+def overtaken(place: Path, *, overwrite: bool) -> None:
+    """A run that another one overtakes."""
+    with staged_folder(place, overwrite=overwrite) as second:
+        (second / "file").write_text("second", "utf-8")
+        with staged_folder(place) as first:
+            (first / "file").write_text("first", "utf-8")
+
+
+def test_second_of_two_runs_is_refused_and_the_first_stays(place: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"artifact exists\. Add --overwrite"):
+        overtaken(place, overwrite=False)
+    assert tree(place.parent) == {"artifact/file": "first"}
+
+
+def test_second_of_two_runs_replaces_where_it_may(place: Path) -> None:
+    overtaken(place, overwrite=True)
+    assert tree(place.parent) == {"artifact/file": "second"}
+
+
+OTHER_MACHINE = """
+import sys, time
+from pathlib import Path
+from ringkas import files
+files._machine = lambda: "0a0a0a0a"
+with files.staged_folder(Path(sys.argv[1])) as folder:
+    (folder / "file").write_text("in the making")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks there")
+def test_what_another_container_makes_stays_until_it_dies(place: Path) -> None:
+    """There the same process number means somebody else: the lock tells, and it goes with its process."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER_MACHINE, str(place)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        folder = Path(other.stdout.readline().strip())
+        os.utime(folder, (0, 0))  # made long ago
+        build(place.with_name("artifact"))
+        assert tree(folder) == {"file": "in the making"}
+        other.kill()
+    os.utime(folder, (0, 0))
+    build(place)
+    assert not folder.exists()
+
+
+def test_what_another_machine_has_only_just_begun_stays(place: Path) -> None:
+    """It may not have taken its lock yet."""
+    other = fill(place.parent / ".artifact.partial-1-0a0a0a0a-00", "begun")
+    build(place)
+    assert tree(other) == {"file": "begun"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such rights there")
+@pytest.mark.parametrize(("umask", "rights"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_get_the_rights_of_the_umask(place: Path, umask: int, rights: int) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from ringkas.files import staged_folder, write_json\n"
+        f"os.umask({umask})\n"
+        "with staged_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'deep').mkdir()\n"
+        "    os.close(os.open(folder / 'deep' / 'private', os.O_CREAT | os.O_WRONLY, 0o600))\n"
+        "    write_json(folder / 'value.json', 1)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(place)], check=True)
+    files = [file for file in place.rglob("*") if file.is_file()]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {rights}
+    assert len(files) == 2
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="needs root, to be somebody else for once")
+def test_permission_is_what_is_missing_and_is_said_before_any_work(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o755)
+    (closed / "secret").write_text("x", "utf-8")
+    (closed / "secret").chmod(0o600)
+    (tmp_path / "pointer").write_bytes(LFS_POINTER + b"v1\noid sha256:00\n")
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == 0 and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        said = []
+        for ask in (
+            lambda: refuse_existing([closed / "deep" / "artifact"]),
+            lambda: require_folder_of(closed / "vectors.npy"),
+        ):
+            try:
+                ask()
+            except ArtifactError as error:
+                said.append("may not be written to" in str(error))
+        said.append(why_unreadable(closed / "secret") == "Permission denied")
+        said.append(why_unreadable(tmp_path / "pointer").startswith("it is a Git-LFS pointer"))
+        os._exit(0 if said == [True] * 4 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_home_folder_by_its_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_json(Path("~/value.json"), 1)
+    build(Path("~/dist/artifact"))
+    assert tree(tmp_path) == {"value.json": "1\n", "dist/artifact/file": "new"}
+    with pytest.raises(ArtifactError, match="exists"):
+        refuse_existing([Path("~/dist/artifact")])

@@ -59,7 +59,11 @@ def require_utf8(path: Path) -> None:
         str(path.absolute()).encode("utf-8")
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode("utf-8", "replace")
-        raise ArtifactError(f"the name of {shown} is not UTF-8", fix="Rename it, or link to it") from None
+        if "\ufffd" in shown:
+            raise ArtifactError(f"the name of {shown} is not UTF-8", fix="Rename it") from None
+        raise ArtifactError(
+            f"the locale has no letters for the name of {shown}", fix="Set PYTHONUTF8=1"
+        ) from None
 
 
 def write_json(file: Path, value: Any) -> None:

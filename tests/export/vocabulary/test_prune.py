@@ -239,6 +239,31 @@ def test_an_artifact_s_own_files_stay_behind(tmp_path: Path) -> None:
     assert [path.name for path in out.rglob("*")] == ["LICENSE"]
 
 
+def test_only_what_belongs_to_a_checkpoint_is_copied(tmp_path: Path) -> None:
+    full, out = tmp_path / "full", tmp_path / "out"
+    own = (
+        "config.json", "tokenizer.json", "sentencepiece.bpe.model", "sentence_roberta_config.json", "NOTICE.txt",
+        "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors",
+    )  # fmt: skip
+    strange = (
+        "train.jsonl", "notes.txt", "eval/results.csv", "runs/events.out", "checkpoint-500/config.json",
+        "checkpoint-500/model.safetensors", "3_Other/config.json", "onnx-int8/ringkas.json", "optimizer.pt",
+        "2_Dense/private.txt", ".env",
+    )  # fmt: skip
+    for name in (*own, *strange):
+        (full / name).parent.mkdir(parents=True, exist_ok=True)
+        (full / name).write_text("x", "utf-8")
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Dense": "Dense"}
+    modules = [{"type": f"sentence_transformers.models.{kind}", "path": path} for path, kind in kinds.items()]
+    (full / "modules.json").write_text(json.dumps(modules), "utf-8")
+    out.mkdir()
+    notes = copy_other_files(full, out)
+    copied = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert copied == {*own, "modules.json"}
+    for name in ("train.jsonl", "eval", "runs", "checkpoint-500", "onnx-int8", "optimizer.pt"):
+        assert any(note.startswith(f"{name} was left out") for note in notes), name
+
+
 @pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": {"a": 5}}', '{"weight_map": []}', "\xff"])
 def test_a_damaged_index_of_weights_is_named(
     small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, index: str

@@ -242,7 +242,7 @@ def test_an_artifact_s_own_files_stay_behind(tmp_path: Path) -> None:
 def test_only_what_belongs_to_a_checkpoint_is_copied(tmp_path: Path) -> None:
     full, out = tmp_path / "full", tmp_path / "out"
     own = (
-        "config.json", "tokenizer.json", "sentencepiece.bpe.model", "sentence_roberta_config.json", "NOTICE.txt",
+        "config.json", "tokenizer.json", "sentencepiece.bpe.model", "sentence_roberta_config.json", "NOTICE",
         "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors",
     )  # fmt: skip
     strange = (

@@ -281,6 +281,6 @@ def test_a_format_is_one_row_of_the_table(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_missing_zstandard_gives_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "t.zst").write_bytes(zstd(PLAIN))
-    monkeypatch.setattr("ringkas.errors.find_spec", lambda _: None)
+    monkeypatch.setattr("ringkas.extras.find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"ringkas\[bulk\]"):
         read_texts(tmp_path / "t.zst")

@@ -41,7 +41,8 @@ def table(name: str) -> Mapping[str, float]:
 
 def pack(words: Mapping[str, float]) -> bytes:
     """`words` (any positive counts) as a table's bytes; the same words always give the same bytes."""
-    most, before, lines = max(words.values()), "", []
+    most, before = max(words.values()), ""
+    lines: list[str] = []
     for word in sorted(words):
         if "\t" in word or "\n" in word:
             raise ValueError(f"{word!r} holds a tab or a line feed")

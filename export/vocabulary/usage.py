@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from heapq import nlargest
 
 import numpy as np
 
@@ -39,6 +41,7 @@ _NAMES_SHARE = 0.003
 _LATIN_SHARE, _LATIN_MIX = 0.003, {"capitals": 0.6, "names": 0.1, "pieces": 0.3}
 # Digits and punctuation: by the tokenizer's probabilities, as far as text in most languages writes them so.
 _UNLETTERED_SHARE, _UNLETTERED_RARE, _WRITTEN_SHARE = 0.05, 0.01, 0.1
+_CAPITALS_AT_MOST = 20_000
 _WORDS_AT_ONCE = 20_000
 
 
@@ -122,9 +125,7 @@ class _Expectation:
         names = self._once(NAMES, lambda: table(NAMES))
         if "Latn" in language.scripts:
             return _NAMES_SHARE * names
-        capitals = self._once(
-            "capitals", lambda: {word: n for word, n in table("en").items() if word != word.lower()}
-        )
+        capitals = self._once("capitals", _capitals)
         parts = {
             "capitals": capitals,
             "names": names,
@@ -148,6 +149,13 @@ class _Expectation:
             counts = normalised(count_written(words(), self._segmenter, len(self._pieces)))
             self._counted[name] = normalised(counts * self._pieces.lettered) if lettered else counts
         return self._counted[name]
+
+
+@cache
+def _capitals() -> Mapping[str, float]:
+    """The most frequent English words with a capital: rarer ones hardly show in other scripts' text."""
+    written = [(frequency, word) for word, frequency in table("en").items() if word != word.lower()]
+    return {word: frequency for frequency, word in nlargest(_CAPITALS_AT_MOST, written)}
 
 
 def count_written(words: Mapping[str, float], segmenter: Segmenter, size: int) -> Weights:

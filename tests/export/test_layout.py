@@ -54,26 +54,3 @@ def test_padding_is_the_checkpoint_s_own(small_checkpoint: Callable[..., Path], 
 def change(file: Path, **values: Any) -> None:
     stated = json.loads(file.read_text("utf-8"))
     file.write_text(json.dumps(stated | values), "utf-8")
-
-
-def test_llama_cpp_reads_no_further_than_the_limit(
-    small_checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
-    """Its own cut keeps as many tokens, but not the closing one, which nothing in a file can tell it."""
-    llama_cpp = pytest.importorskip("llama_cpp", reason="needs the extra [gguf]")
-    place = ringkas.build(small_checkpoint(max_length=32), "gguf-f32", tmp_path).path
-    with ringkas.load(place) as encoder:
-        limit, texts = encoder.spec.max_length, ["a short text", "a b c d " * 100]
-        expected = encoder.encode(texts)
-        long = encoder.tokenizer.encode(texts[1:])[0]
-        assert len(long) == limit == 32
-        model = llama_cpp.Llama(
-            str(ringkas.open_artifact(place).model_path), embedding=True, n_ctx=0, verbose=False
-        )
-        assert model.n_ctx() == limit
-        found = np.array(model.embed(texts), dtype=np.float32)
-        found /= np.linalg.norm(found, axis=1, keepdims=True)
-        model.close()
-    cosines = (found * expected).sum(axis=1)
-    assert cosines[0] > 0.99999
-    assert cosines[1] > 0.99

@@ -14,6 +14,7 @@ import argparse
 import datetime
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -54,9 +55,12 @@ def prove(options: argparse.Namespace) -> dict[str, Any]:
     """Runs the stages one after another; the file holds what is known after each."""
     until = time.monotonic() + options.seconds
     report: dict[str, Any] = {
+        "made": {
+            "commit": _commit(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "machine": {"cores": os.cpu_count(), "system": platform.platform()},
+        },
         "rehearsal": options.rehearse,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
         "stages": {},
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from ringkas.errors import RingkasError, TextError
 from ringkas.extras import require
-from ringkas.files import sha256
+from ringkas.files import expand, sha256
 from ringkas.runtimes.bulk.rows import MAX_BYTES, Bad, Block
 from ringkas.text_files import JSON_LINES, PLAIN, TEXT_COLUMN
 from ringkas.text_streams import Source as OpenedSource
@@ -153,11 +153,11 @@ def find_files(patterns: Sequence[str]) -> tuple[Path, ...]:
     for pattern in patterns:
         if pattern == STDIN:
             raise TextError("standard input is named beside files", fix="Name one or the other")
-        place = Path(pattern)
+        place = expand(pattern)
         if place.is_dir():
             names = [str(file) for file in place.iterdir() if file.name[0] not in "._"]
         else:
-            names = [pattern] if place.exists() else glob.glob(pattern, recursive=True)
+            names = [str(place)] if place.exists() else glob.glob(str(place), recursive=True)
         files = sorted(Path(name) for name in names if Path(name).is_file() or Path(name).is_fifo())
         if not files:
             raise TextError(

@@ -92,7 +92,7 @@ def test_results_of_other_texts_are_not_compared(measured: Path) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "reason"), [
-    ((), "Name an artifact, or two results with --compare"),
+    ((), "Name an artifact, a server with --url, or two results with --compare"),
     (("somewhere", "--compare", "a.json", "b.json"), "name no artifact beside it"),
     (("--compare", "a.json", "b.json"), "cannot read a.json"),
     (("--compare", "a.json", "b.json", "--json", "absent/c.json"), "there is no folder absent"),

@@ -92,17 +92,20 @@ def embed(artifact: Path, sources: tuple[str, ...], output: Path | None, **optio
     """
     from ringkas.artifact import open_artifact
     from ringkas.commands.embedding_progress import show_embedding
+    from ringkas.files import require_folder_of
     from ringkas.runtimes.bulk.embedding import Run, embed_file, embed_folder, layout_of, run_identity
     from ringkas.runtimes.bulk.writers import kind_by_ending
     from ringkas.runtimes.encoder import load
     from ringkas.runtimes.vectors import check_dimensions
 
-    opened = open_artifact(artifact)
-    source, job = _source(sources, options), _job(options)
     ending = kind_by_ending(output) if output is not None else "jsonl"
     if output is not None and output.is_dir():
         ending = None  # whatever its name ends in
     _check(output, ending, options)
+    if output is not None and ending is not None:
+        require_folder_of(output)
+    opened = open_artifact(artifact)
+    source, job = _source(sources, options), _job(options)
     kind: Kind = ending or options["kind"] or "parquet"
     if job.dimensions is not None:
         check_dimensions(job.dimensions, opened.manifest.encoding.dimension)

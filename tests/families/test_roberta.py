@@ -49,6 +49,9 @@ def sroberta(shapes: Any, make_checkpoint: Any, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("sroberta") / "ko-sroberta-multitask"
     changes = {"max_length": 128, "normalize": False}
     written: Path = make_checkpoint(folder, type(shape)(shape.config, shape.tokenizer, **changes))
+    names = {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+    file = written / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | names), encoding="utf-8")
     return written
 
 

@@ -6,7 +6,7 @@ leaves its files in the job's folder, and the judge's report is left beside them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +24,7 @@ from ringkas.progress import Progress
 from ringkas.runtimes.encoder import load
 from ringkas.runtimes.parity.judge import ParityReport
 from ringkas.runtimes.parity.probe import Probe, save_probe
+from ringkas.runtimes.parity.search import SearchParity
 from ringkas.runtimes.parity.verify import compare
 from ringkas.targets import Target
 from ringkas.targets import target as target_of
@@ -122,11 +123,11 @@ def write_card_and_seal(folder: Path, manifest: Manifest) -> Artifact:
     return seal(folder, manifest)
 
 
-def state_search(artifact: Artifact, report: ParityReport) -> Artifact:
+def state_search(artifact: Artifact, found: Sequence[SearchParity]) -> Artifact:
     """The artifact with what it is worth at search in its manifest and its model card."""
-    if not report.search:
+    if not found:
         return artifact
-    search = list(msgspec.to_builtins(report.search))
+    search = list(msgspec.to_builtins(found))
     return write_card_and_seal(artifact.path, msgspec.structs.replace(artifact.manifest, search=search))
 
 
@@ -134,6 +135,6 @@ def judge(artifact: Artifact, probe: Probe, progress: Progress) -> ParityReport:
     """Runs the artifact on the probe set and leaves the report beside it."""
     with progress.stage(f"verifying {artifact.manifest.target}"), load(artifact) as encoder:
         report = compare(artifact, encoder, probe)
-    state_search(artifact, report)
+    state_search(artifact, report.search)
     write_json(artifact.path / PARITY_FILE, report)
     return report

@@ -90,7 +90,7 @@ def _search(manifest: Manifest) -> str:
         before, after = row["reference_ndcg_at_10"], row["ndcg_at_10"]
         lines.append(
             f"| {row['language']} | {after:.3f} | {before:.3f} | {after - before:+.3f} "
-            f"({row['low']:+.3f} to {row['high']:+.3f}) | {row['top10_overlap']:.1%} |"
+            f"({row['low']:+.3f} to {row['high']:+.3f}) | {row['top10_overlap']:6.1%} |"
         )
     return "\n".join(lines) + "\n"
 

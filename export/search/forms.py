@@ -15,7 +15,7 @@ from ringkas import texts as text_sets
 from ringkas.artifact import Artifact
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import TextError
-from ringkas.export.finish import Written, finish
+from ringkas.export.finish import Written, finish, state_search
 from ringkas.export.layout import write_layout
 from ringkas.export.search.frontier import Point
 from ringkas.export.to_onnx import graph as onnx_graph
@@ -27,6 +27,7 @@ from ringkas.runtimes.measure.rounds import Plan, measure
 from ringkas.runtimes.measure.worker import Subject
 from ringkas.runtimes.parity.judge import cosine
 from ringkas.runtimes.parity.probe import Probe
+from ringkas.runtimes.parity.search import unmeasured
 from ringkas.targets import target
 from ringkas.tokens import TextTokenizer
 
@@ -112,6 +113,9 @@ class FormMaker:
         artifact = finish(
             self.checkpoint, target(target_name), written, self.probe, self.folder / name, self.promise
         )
+        # The model card gets its table of what the form costs at search when that is known: the form is
+        # weighed with a table of that length.
+        artifact = state_search(artifact, unmeasured(self.probe.search or {}))
         with load(artifact) as encoder:
             cosines = cosine(texts.expected, encoder.encode_ids(texts.choosing))
         return Form(name, artifact, cosines)

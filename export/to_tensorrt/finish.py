@@ -44,7 +44,7 @@ def finish_build(
     with progress.stage(f"verifying {artifact.manifest.target} ({oracle.engine})"), oracle.encoder as encoder:
         judged = compare(artifact, encoder, probe)
     report = msgspec.structs.replace(judged, engine=oracle.engine)
-    artifact = state_search(artifact, report)
+    artifact = state_search(artifact, report.search)
     write_json(artifact.path / PARITY_FILE, report)
     if options.defer or not report.passed:
         return report
@@ -81,7 +81,7 @@ def add_plan(artifact: Artifact, options: PlanOptions, progress: Progress) -> Pa
     )
     with progress.stage(f"verifying {manifest.target} on {gpu.name}"), load(sealed) as encoder:
         report = compare(sealed, encoder, load_probe(folder))
-    state_search(sealed, report)
+    state_search(sealed, report.search)
     write_json(folder / PARITY_FILE, report)
     return report
 

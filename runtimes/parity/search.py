@@ -82,6 +82,23 @@ def compare_search(encoder: Encoder, probe: SearchProbe) -> tuple[SearchParity, 
     return tuple(_compare(encoder, language, asked) for language, asked in probe.items())
 
 
+def unmeasured(probe: SearchProbe) -> tuple[SearchParity, ...]:
+    """A row a language, all zeros: as long in a model card as the measured one will be."""
+    return tuple(
+        SearchParity(
+            language=language,
+            questions=len(asked.questions),
+            passages=len(asked.passage_vectors),
+            ndcg_at_10=0.0,
+            reference_ndcg_at_10=0.0,
+            low=0.0,
+            high=0.0,
+            top10_overlap=0.0,
+        )
+        for language, asked in probe.items()
+    )
+
+
 def search_failures(found: Sequence[SearchParity]) -> tuple[str, ...]:
     """What is worse than chance explains, a line a language."""
     return tuple(

@@ -363,8 +363,8 @@ def test_kept_ids_that_cannot_be_read_are_one_line(folder: Path, content: bytes 
 # What a process is about to do when it kills itself as hard as a process can be killed.
 MOMENTS = {
     "writing the weights": "ringkas.export.to_pytorch.write_weights",
-    "verifying": "ringkas.export.build.compare",
-    "writing the report": "ringkas.export.build.write_json",
+    "verifying": "ringkas.export.finish.compare",
+    "writing the report": "ringkas.export.finish.write_json",
 }
 KILLED = """
 import importlib, os, signal, sys

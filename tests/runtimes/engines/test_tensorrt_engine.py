@@ -342,7 +342,7 @@ def test_a_graph_does_not_outlive_its_shape(
     # Sabotaged: the graph is kept, and replays what it was captured with.
     engine.close()
     monkeypatch.setattr(tensorrt_engine._Session, "_forget_graph", lambda self: None)
-    engine._engine = plan
+    engine._engine, engine._closed = plan, False
     with pytest.raises(AssertionError, match="context that has changed since"):
         shrink_and_grow()
 

@@ -45,7 +45,7 @@ class Queue:
 
     def serve(self, case: Case, rate: float, seconds: float, seed: int) -> dict[str, Any]:
         chance = np.random.default_rng(seed)
-        arrivals = measure_worker._arrivals(chance, rate, seconds)
+        arrivals = measure_worker.arrivals(chance, rate, seconds)
         free, latencies = 0.0, []
         for arrival in arrivals:
             free = max(free, arrival) + self.seconds
@@ -54,7 +54,7 @@ class Queue:
 
 
 def test_arrivals_are_a_poisson_process() -> None:
-    arrivals = measure_worker._arrivals(np.random.default_rng(0), 40.0, 250.0)
+    arrivals = measure_worker.arrivals(np.random.default_rng(0), 40.0, 250.0)
     gaps = np.diff(arrivals)
     assert gaps.mean() == pytest.approx(1 / 40, rel=0.05)
     assert gaps.std() == pytest.approx(gaps.mean(), rel=0.05)  # of an exponential they are the same

@@ -100,7 +100,7 @@ def test_an_artifact_carries_it(built: Path) -> None:
     report = verify(built)
     assert list(msgspec.to_builtins(report.search)) == manifest.search
     assert "What it costs at search" not in (built / "README.md").read_text("utf-8")
-    card = model_card(msgspec.structs.replace(manifest, precision="8bit"))
+    card = model_card(msgspec.structs.replace(manifest, precision="8bit"), "")
     assert "## What it costs at search" in card
     assert card.count("| ko | ") == 1
 

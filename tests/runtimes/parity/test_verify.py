@@ -188,7 +188,7 @@ def test_a_hub_reference_is_opened_at_the_revision_it_was_built_from(
     seal(path, msgspec.structs.replace(manifest, source=Source("org/model", "abc123")))
     asked = []
 
-    def opened(model: str, revision: str | None = None) -> Checkpoint:
+    def opened(model: str, revision: str | None = None, **_: bool) -> Checkpoint:
         asked.append((model, revision))
         return replace(open_checkpoint("demo"), origin=model)
 

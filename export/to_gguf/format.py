@@ -29,7 +29,10 @@ FROM ./{model_file}
 ```
 
 Put the prompt, if there is one, before the text yourself, and scale the vectors to length 1: not every server
-does."""
+does. Cut texts to {max_length} tokens, and open the file with its own context length
+(`llama_cpp.Llama(..., embedding=True, n_ctx=0)`): in a larger context, such as llama-cpp-python's default, a longer
+text reads positions that the file does not have, and llama.cpp ends the process. Its own cut drops the closing
+token."""
 
 
 def check(checkpoint: Checkpoint, target: Target, options: BuildOptions) -> None:

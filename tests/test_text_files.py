@@ -190,7 +190,7 @@ def test_damaged_utf16_is_one_line(tmp_path: Path, damage: bytes) -> None:
         (b"BZh91AY", "bzip2"),
         (b"%PDF-1.7\n", "PDF"),
         (b"name".ljust(257, b"\0") + b"ustar  \0", "tar archive"),
-        (gzip.compress(b"name".ljust(257, b"\0") + b"ustar  \0"), "tar archive"),
+        (gzip.compress(b"name".ljust(257, b"\0") + b"ustar  \0", mtime=0), "tar archive"),
     ],
 )
 def test_what_is_no_text_is_named(tmp_path: Path, data: bytes, said: str) -> None:
@@ -224,7 +224,7 @@ def test_blank_line_of_json_is_a_row_for_vectors_and_none_for_a_corpus(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "data", [PLAIN, gzip.compress(PLAIN), codecs.BOM_UTF16_LE + PLAIN.decode().encode("utf-16-le")]
+    "data", [PLAIN, gzip.compress(PLAIN, mtime=0), codecs.BOM_UTF16_LE + PLAIN.decode().encode("utf-16-le")]
 )
 def test_streams_are_read_alike_however_they_trickle(data: bytes) -> None:
     class Trickle(io.BytesIO):
@@ -273,7 +273,7 @@ def test_a_format_is_one_row_of_the_table(tmp_path: Path, monkeypatch: pytest.Mo
 
     shouting = text_files.Format("shouts", pairs, endings=(".shout",), magic=b"!")  # type: ignore[arg-type]
     monkeypatch.setattr(text_files, "FORMATS", (shouting, *text_files.FORMATS))
-    (tmp_path / "a.shout.gz").write_bytes(gzip.compress(b"by name\n"))
+    (tmp_path / "a.shout.gz").write_bytes(gzip.compress(b"by name\n", mtime=0))
     (tmp_path / "b.txt").write_bytes(b"! by content\n")
     assert read_texts(tmp_path / "a.shout.gz") == ["BY NAME"]
     assert read_texts(tmp_path / "b.txt") == ["! BY CONTENT"]

@@ -29,7 +29,10 @@ def read_scheme(file: Path) -> OnnxScheme:
         raise TargetError(
             f"{file} does not say which target it alters", fix='Begin it with: target = "onnx-int4"'
         )
-    base = msgspec.structs.asdict(scheme(stated["target"]))
+    try:
+        base = msgspec.structs.asdict(scheme(stated["target"]))
+    except TargetError as error:
+        raise TargetError(f"{file} alters no target", why=error.what, fix=error.fix) from None
     if "wide" in stated or stated.get("bits") == 8:
         base["bits_per_weight"] = None
     if stated.get("bits") == 8:

@@ -59,8 +59,10 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     """
     from ringkas.checkpoint import open_checkpoint
     from ringkas.export.build import BuildOptions, build_all, prune_options
+    from ringkas.extras import TO_PYTORCH, require_part
     from ringkas.targets import target
 
+    require_part(TO_PYTORCH)  # the reference: before a checkpoint of gigabytes is fetched
     wish = read_wish(options)
     if wish is None and is_given("seed"):
         raise click.UsageError(

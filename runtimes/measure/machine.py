@@ -1,6 +1,7 @@
 """The machine that a measurement ran on: what it is, and what a process tree took from it.
 
-Memory, time and energy are read from Linux's /proc and /sys; elsewhere they are None, never a guess.
+Memory and time come from psutil, energy from Linux's /sys or the GPU's driver; what is not told is None,
+never a guess.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 
 from ringkas.machine import cpu_features
 
@@ -49,7 +51,7 @@ def describe_machine() -> Machine:
         cpu=_cpu_model(),
         cores=os.cpu_count() or 1,
         features=cpu_features(),
-        memory_bytes=_total_memory(),
+        memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.machine()}",
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         gpu=_gpu(),
@@ -58,22 +60,24 @@ def describe_machine() -> Machine:
 
 def memory_of(process: int) -> Memory | None:
     """Of a process and its descendants; a page that two of them share counts twice."""
-    statuses = [_status(one) for one in _tree(process)]
-    if not statuses or not statuses[0]:
+    found = []
+    for one in _tree(process):
+        with suppress(psutil.Error):
+            held = one.memory_info()
+            # On Linux `shared` are the pages of files, of shared memory too; other systems do not tell.
+            found.append(Memory(held.rss, getattr(held, "shared", 0), _peak(one.pid) or held.rss))
+    if not found:
         return None
-    return Memory(*(sum(one.get(key, 0) for one in statuses) for key in ("VmRSS", "RssFile", "VmHWM")))
+    return Memory(*(sum(getattr(one, key) for one in found) for key in Memory.__struct_fields__))
 
 
 def cpu_seconds(process: int) -> float | None:
     """Processor time that a process and its descendants have used, over all threads."""
     total, found = 0.0, False
     for one in _tree(process):
-        try:
-            fields = (_PROC / str(one) / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        found = True
-        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        with suppress(psutil.Error):
+            times = one.cpu_times()
+            total, found = total + times.user + times.system, True
     return total if found else None
 
 
@@ -156,27 +160,24 @@ def _nvml() -> Any | None:
     return pynvml
 
 
-def _tree(process: int) -> list[int]:
-    """The process and all below it."""
-    parents: dict[int, list[int]] = {}
-    for folder in _PROC.glob("[0-9]*") if _PROC.is_dir() else ():
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # it ended while we looked
-        parents.setdefault(parent, []).append(int(folder.name))
-    found = [process]
-    for one in found:
-        found += parents.get(one, [])
-    return found
-
-
-def _status(process: int) -> dict[str, int]:
+def _tree(process: int) -> list[psutil.Process]:
+    """The process and all below it; none where it has ended."""
     try:
-        text = (_PROC / str(process) / "status").read_text()
+        root = psutil.Process(process)
+        if root.status() == psutil.STATUS_ZOMBIE:
+            return []
+        return [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _peak(process: int) -> int | None:
+    """The most it ever held, which psutil tells on Windows alone: of Linux's /proc."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", (_PROC / str(process) / "status").read_text())
     except OSError:
-        return {}
-    return {key: int(value) * 1024 for key, value in re.findall(r"(\w+):\s+(\d+) kB", text)}
+        return None
+    return int(found[1]) * 1024 if found else None
 
 
 def _cpu_model() -> str:
@@ -185,13 +186,6 @@ def _cpu_model() -> str:
     except OSError:
         found = None
     return found[1] if found else platform.processor() or "unknown"
-
-
-def _total_memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _number(file: Path) -> int | None:

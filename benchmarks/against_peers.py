@@ -24,7 +24,7 @@ from ringkas.progress import Progress
 from ringkas.runtimes.measure.bench import Lineup, bench
 from ringkas.runtimes.measure.cases import SCENARIOS
 from ringkas.runtimes.measure.report import to_html, to_markdown
-from ringkas.runtimes.measure.rounds import Plan
+from ringkas.runtimes.measure.rounds import Procedure
 from ringkas.runtimes.measure.worker import Subject
 from ringkas.text_files import read_texts
 
@@ -55,9 +55,9 @@ def main() -> None:
         peers=tuple(prepared(options.only)),
         texts=tuple(read_texts(options.texts)) if options.texts else (),
     )
-    scenarios = tuple(options.scenarios or Plan.scenarios)
+    scenarios = tuple(options.scenarios or Procedure.scenarios)
     result = bench(
-        lineup, Plan(rounds=options.rounds, threads=options.threads, scenarios=scenarios), Progress()
+        lineup, Procedure(rounds=options.rounds, threads=options.threads, scenarios=scenarios), Progress()
     )
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / f"{options.name}.json", result)

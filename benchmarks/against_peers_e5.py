@@ -34,7 +34,7 @@ from ringkas.progress import Progress
 from ringkas.runtimes.measure.cases import OFFLINE, SINGLE_STREAM, Case
 from ringkas.runtimes.measure.intervals import paired_ratio
 from ringkas.runtimes.measure.machine import describe_machine
-from ringkas.runtimes.measure.rounds import Plan, Timing, measured, open_workers, time_rounds
+from ringkas.runtimes.measure.rounds import Procedure, Timing, measured, open_workers, time_rounds
 from ringkas.runtimes.measure.worker import Subject, Worker
 from ringkas.runtimes.parity.judge import cosine
 from ringkas.tokens import TextTokenizer
@@ -70,7 +70,7 @@ def main() -> None:
     peers = prepared(options.only, make=options.prepare or not options.language)
     if options.prepare:
         return
-    plan = Plan(rounds=options.rounds, seconds=options.seconds, threads=options.threads)
+    plan = Procedure(rounds=options.rounds, seconds=options.seconds, threads=options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     for language in options.language or LANGUAGES:
         ours = full + (pruned if language in PRUNED else [])
@@ -117,7 +117,7 @@ def prepared(only: Sequence[str], *, make: bool) -> list[Subject]:
     ]
 
 
-def measure(language: str, subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
+def measure(language: str, subjects: Sequence[Subject], plan: Procedure) -> dict[str, Any]:
     """One language's table."""
     machine = describe_machine()
     checkpoint = open_checkpoint("demo-e5")

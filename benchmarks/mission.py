@@ -432,7 +432,7 @@ def speed(options: Any) -> tuple[Any, str]:
     from ringkas.progress import Progress
     from ringkas.runtimes.measure.bench import Lineup, bench
     from ringkas.runtimes.measure.report import to_markdown
-    from ringkas.runtimes.measure.rounds import Plan
+    from ringkas.runtimes.measure.rounds import Procedure
 
     paths = artifacts(options, TIMED)
     found, text = {}, ""
@@ -441,7 +441,7 @@ def speed(options: Any) -> tuple[Any, str]:
             path for name, path in paths.items() if name.startswith("full/") or language in ("ko", "en")
         )
         result = bench(
-            Lineup(spoken, MODEL, language=language), Plan(rounds=options.rounds, threads=2), Progress()
+            Lineup(spoken, MODEL, language=language), Procedure(rounds=options.rounds, threads=2), Progress()
         )
         found[language] = msgspec.to_builtins(result)
         text += f"## {language}\n\n{to_markdown(result)}\n"

@@ -29,6 +29,8 @@ from ringkas.runtimes.parity.verify import compare
 from ringkas.targets import Target
 from ringkas.targets import target as target_of
 
+CARD_FILE = "README.md"
+
 if TYPE_CHECKING:
     from ringkas.export.build import BuildOptions
 
@@ -116,11 +118,11 @@ def finish(
     return write_card_and_seal(folder, manifest)
 
 
-def write_card_and_seal(folder: Path, manifest: Manifest) -> Artifact:
-    """Writes the model card and lists every file in the manifest."""
+def write_card_and_seal(folder: Path, manifest: Manifest, changed: Sequence[str] | None = None) -> Artifact:
+    """Writes the model card and lists every file in the manifest; `changed` is as in `seal`."""
     usage = writer_of(target_of(manifest.target)).card(manifest)
-    (folder / "README.md").write_text(model_card(manifest, usage), encoding="utf-8")
-    return seal(folder, manifest)
+    (folder / CARD_FILE).write_text(model_card(manifest, usage), encoding="utf-8")
+    return seal(folder, manifest, None if changed is None else [*changed, CARD_FILE])
 
 
 def state_search(artifact: Artifact, found: Sequence[SearchParity]) -> Artifact:
@@ -128,13 +130,23 @@ def state_search(artifact: Artifact, found: Sequence[SearchParity]) -> Artifact:
     if not found:
         return artifact
     search = list(msgspec.to_builtins(found))
-    return write_card_and_seal(artifact.path, msgspec.structs.replace(artifact.manifest, search=search))
+    return write_card_and_seal(artifact.path, msgspec.structs.replace(artifact.manifest, search=search), ())
 
 
-def judge(artifact: Artifact, probe: Probe, progress: Progress) -> ParityReport:
-    """Runs the artifact on the probe set and leaves the report beside it."""
-    with progress.stage(f"verifying {artifact.manifest.target}"), load(artifact) as encoder:
+def judge_artifact(artifact: Artifact, probe: Probe, progress: Progress, where: str = "") -> ParityReport:
+    """Runs the artifact on the probe set and leaves the report beside it; `where` it runs is for the eye."""
+    # It was sealed a moment ago: its files are not compared with their checksums once more.
+    with (
+        progress.stage(f"verifying {artifact.manifest.target}{where}"),
+        load(artifact, check=False) as encoder,
+    ):
         report = compare(artifact, encoder, probe)
-    state_search(artifact, report.search)
-    write_json(artifact.path / PARITY_FILE, report)
+    record(artifact, report)
     return report
+
+
+def record(artifact: Artifact, report: ParityReport) -> Artifact:
+    """Leaves a report beside the artifact, and states in it what the report says of search."""
+    artifact = state_search(artifact, report.search)
+    write_json(artifact.path / PARITY_FILE, report)
+    return artifact

@@ -33,7 +33,7 @@ def write(job: Job) -> Written:
 
 def judge(job: Job, artifact: Artifact, probe: Probe) -> ParityReport:
     """By the reference itself, on the weights that were written."""
-    return finish.judge(artifact, probe, job.progress)
+    return finish.judge_artifact(artifact, probe, job.progress)
 
 
 def card(manifest: Manifest) -> str:

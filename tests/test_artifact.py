@@ -100,6 +100,18 @@ def test_sealing_again_notes_what_changed(folder: Path) -> None:
     assert open_artifact(folder).manifest == sealed.manifest
 
 
+def test_sealing_reads_only_what_is_said_to_have_changed(folder: Path) -> None:
+    manifest = open_artifact(folder).manifest
+    model, card = folder / manifest.model_file, folder / "README.md"
+    card.write_text("other", "utf-8")
+    sealed = seal(folder, manifest, changed=["README.md"])
+    assert sealed.manifest.files == seal(folder, manifest).manifest.files
+    flip_bit(model)  # not said, so not read; and so it is found when it is opened
+    assert seal(folder, manifest, changed=["README.md"]).manifest.files == sealed.manifest.files
+    with pytest.raises(ArtifactError, match=re.escape(model.name)):
+        ringkas.load(folder)
+
+
 # Damage
 
 

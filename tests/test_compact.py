@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -95,6 +97,24 @@ def test_small_calls_do_not_open_tokenizer_json(folder: Path, full: Tokenizer) -
     many = ["a text", "another"] * COMPACT_TEXTS
     assert tokenizer.encode(many) == [encoding.ids for encoding in full.encode_batch_fast(many)]
     assert tokenizer._opened is not None
+
+
+def test_the_cache_of_words_is_bounded_in_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words as long as any that is kept, each another, more than are kept: what a hostile text would send."""
+    most, fewer, random = compact._CACHED_WORDS, 128, Random(0)
+    monkeypatch.setattr(compact, "_CACHED_WORDS", fewer)
+    tokenizer = open_compact(folder, SPEC)
+    assert tokenizer is not None
+    words = ["".join(random.choices("𒀀𒀁𒀂𒀃한국어ก", k=60)) for _ in range(fewer + 20)]
+    tracemalloc.start()
+    for word in words:
+        tokenizer.encode(word, SPEC)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert tokenizer._word.cache_info().currsize == fewer
+    assert held / fewer * most < 40e6
+    tokenizer.encode("𒀀" * 1000, SPEC)  # too long to be kept
+    assert tokenizer._word.cache_info().misses == len(words)
 
 
 def test_truncation_keeps_the_special_tokens(folder: Path) -> None:

@@ -20,7 +20,7 @@ from ringkas.runtimes.engine import Engine
 from ringkas.runtimes.reference import load_reference
 
 check = lambda checkpoint, target, options: None
-judge = lambda job, artifact, probe: finish.judge(artifact, probe, job.progress)
+judge = lambda job, artifact, probe: finish.judge_artifact(artifact, probe, job.progress)
 card = lambda manifest: "Read `table.npy` with NumPy."
 
 def write(job):

@@ -23,7 +23,7 @@ from ringkas.export.to_onnx.quantized import write_twin
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.encoder import load, load_reference_encoder
 from ringkas.runtimes.measure.cases import MIX, SINGLE_STREAM, cases
-from ringkas.runtimes.measure.rounds import Plan, measure
+from ringkas.runtimes.measure.rounds import Procedure, measure
 from ringkas.runtimes.measure.worker import Subject
 from ringkas.runtimes.parity.judge import cosine
 from ringkas.runtimes.parity.probe import Probe
@@ -140,7 +140,7 @@ def part_texts(checkpoint: Checkpoint, seed: int) -> Texts:
         return Texts(fitting, choosing, reference.encode_ids(choosing))
 
 
-def measure_forms(forms: Sequence[Form], plan: Plan, progress: Progress = QUIET) -> list[Point]:
+def measure_forms(forms: Sequence[Form], plan: Procedure, progress: Progress = QUIET) -> list[Point]:
     """Times all forms, the rounds interleaved, on calibration texts of some lengths."""
     first = forms[0].artifact
     texts = next(iter(text_sets.calibration(first.manifest.languages).values()))

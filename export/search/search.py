@@ -16,21 +16,21 @@ from ringkas.artifact import open_artifact
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import TargetError, WishError
 from ringkas.export.build import Built, pruned, require_engines
-from ringkas.export.finish import judge
+from ringkas.export.finish import judge_artifact
 from ringkas.export.search.forms import TARGETS, FormMaker, measure_forms, part_texts
 from ringkas.export.search.frontier import Frontier, Point, best_of, write_frontier
 from ringkas.export.vocabulary.prune import PruneOptions
 from ringkas.files import refuse_existing, scratch_folder, staged_folder
 from ringkas.machine import tool_versions
 from ringkas.progress import QUIET, Progress
-from ringkas.runtimes.measure.rounds import Plan
+from ringkas.runtimes.measure.rounds import Procedure
 from ringkas.runtimes.parity.floors import floor_of
 from ringkas.runtimes.parity.verify import reference_probe
 from ringkas.runtimes.parity.witness import require_witness
 from ringkas.targets import target
 
 SEARCH_FOLDER = "search"
-_PLAN = Plan(rounds=3, seconds=0.2)
+_PLAN = Procedure(rounds=3, seconds=0.2)
 # Latencies nearer than this to the fastest are as fast: the smallest of them is taken.
 _AS_FAST = 1.05
 
@@ -94,7 +94,7 @@ class SearchOptions:
     overwrite: bool = False
     prune: PruneOptions | None = None
     seed: int = 0
-    plan: Plan = _PLAN
+    plan: Procedure = _PLAN
     witness: bool = True
 
 
@@ -138,7 +138,7 @@ def search(
             with staged_folder(out / chosen.target, overwrite=options.overwrite) as place:
                 for child in list(artifact.path.iterdir()):
                     shutil.move(child, place / child.name)
-                report = judge(open_artifact(place), probe, progress)
+                report = judge_artifact(open_artifact(place), probe, progress)
     return Built(open_artifact(out / chosen.target), report)
 
 

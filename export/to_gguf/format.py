@@ -28,11 +28,11 @@ and for Ollama, `ollama create NAME -f Modelfile` with a `Modelfile` of one line
 FROM ./{model_file}
 ```
 
-Put the prompt, if there is one, before the text yourself, and scale the vectors to length 1: not every server
-does. Cut texts to {max_length} tokens, and open the file with its own context length
-(`llama_cpp.Llama(..., embedding=True, n_ctx=0)`): in a larger context, such as llama-cpp-python's default, a longer
-text reads positions that the file does not have, and llama.cpp ends the process. Its own cut drops the closing
-token."""
+Put the prompt, if there is one, before the text yourself, and scale the vectors to length 1: not every
+server does. Cut texts to {max_length} tokens, and open the file with its own context length
+(`llama_cpp.Llama(..., embedding=True, n_ctx=0)`): in a larger context, such as llama-cpp-python's default, a
+longer text reads positions that the file does not have, and llama.cpp ends the process. Its own cut drops
+the closing token."""
 
 
 def check(checkpoint: Checkpoint, target: Target, options: BuildOptions) -> None:
@@ -49,7 +49,7 @@ def write(job: Job) -> Written:
 
 def judge(job: Job, artifact: Artifact, probe: Probe) -> ParityReport:
     """By llama.cpp."""
-    return finish.judge(artifact, probe, job.progress)
+    return finish.judge_artifact(artifact, probe, job.progress)
 
 
 def card(manifest: Manifest) -> str:

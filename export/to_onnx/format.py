@@ -53,7 +53,7 @@ def write(job: Job) -> Written:
 
 def judge(job: Job, artifact: Artifact, probe: Probe) -> ParityReport:
     """By ONNX Runtime."""
-    return finish.judge(artifact, probe, job.progress)
+    return finish.judge_artifact(artifact, probe, job.progress)
 
 
 def card(manifest: Manifest) -> str:

@@ -11,18 +11,16 @@ from pathlib import Path
 
 import msgspec
 
-from ringkas.artifact import PARITY_FILE, Artifact, seal
+from ringkas.artifact import Artifact, seal
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import ArtifactError, MissingExtra
-from ringkas.export.finish import state_search, write_card_and_seal
+from ringkas.export.finish import judge_artifact, record, write_card_and_seal
 from ringkas.export.to_onnx.graph import MODEL_FILE
 from ringkas.export.to_tensorrt.plan import PlanJob, PlanOptions, build_plan, check_gpu
 from ringkas.export.to_tensorrt.triton import write_onnx_repository, write_plan_repository
 from ringkas.families import family_of
-from ringkas.files import write_json
 from ringkas.progress import Progress
 from ringkas.quantize.for_tensorrt.schemes import tensorrt_scheme
-from ringkas.runtimes.encoder import load
 from ringkas.runtimes.engines.cuda_device import Cuda, Gpu
 from ringkas.runtimes.engines.tensorrt_profiles import Profile, parse_profiles
 from ringkas.runtimes.engines.tensorrt_record import EXECUTED, NOT_EXECUTED, PLAN_FILE
@@ -44,8 +42,7 @@ def finish_build(
     with progress.stage(f"verifying {artifact.manifest.target} ({oracle.engine})"), oracle.encoder as encoder:
         judged = compare(artifact, encoder, probe)
     report = msgspec.structs.replace(judged, engine=oracle.engine)
-    artifact = state_search(artifact, report.search)
-    write_json(artifact.path / PARITY_FILE, report)
+    artifact = record(artifact, report)
     if options.defer or not report.passed:
         return report
     return add_plan(artifact, options, progress) or report
@@ -79,11 +76,7 @@ def add_plan(artifact: Artifact, options: PlanOptions, progress: Progress) -> Pa
     sealed = write_card_and_seal(
         folder, msgspec.structs.replace(built, execution=EXECUTED.format(gpu=gpu.name))
     )
-    with progress.stage(f"verifying {manifest.target} on {gpu.name}"), load(sealed) as encoder:
-        report = compare(sealed, encoder, load_probe(folder))
-    state_search(sealed, report.search)
-    write_json(folder / PARITY_FILE, report)
-    return report
+    return judge_artifact(sealed, load_probe(folder), progress, f" on {gpu.name}")
 
 
 def find_gpu(engine: str) -> Gpu | None:

@@ -51,7 +51,7 @@ class Scales:
     minimum: torch.Tensor
 
 
-class Grid:
+class LevelGrid:
     """The levels of a format as a tensor, and rounding to them."""
 
     def __init__(self, kind: str) -> None:

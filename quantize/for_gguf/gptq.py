@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.progress import QUIET, Progress
-from ringkas.quantize.for_gguf.blocks import BLOCK, FORMATS, Grid, pack
+from ringkas.quantize.for_gguf.blocks import BLOCK, FORMATS, LevelGrid, pack
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +126,7 @@ class _BlockRounder:
     def __init__(self, kind: str, weights: torch.Tensor) -> None:
         import torch
 
-        self._grid = Grid(kind)
+        self._grid = LevelGrid(kind)
         self._nearest = self._grid.nearest.numpy()
         self._levels = self._grid.levels.numpy()
         self._blocks: dict[int, npt.NDArray[np.uint8]] = {}

@@ -13,7 +13,7 @@ import numpy as np
 
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.measure.cases import Case
-from ringkas.runtimes.measure.rounds import Plan
+from ringkas.runtimes.measure.rounds import Procedure
 from ringkas.runtimes.measure.worker import Worker
 
 # A 99th percentile needs some hundred arrivals: a trial lasts until so many came, within these seconds.
@@ -46,7 +46,7 @@ class Served(msgspec.Struct, frozen=True):
 
 
 def serve_rounds(
-    workers: Sequence[Worker], case: Case, plan: Plan, progress: Progress = QUIET
+    workers: Sequence[Worker], case: Case, plan: Procedure, progress: Progress = QUIET
 ) -> list[Served]:
     """Tries rates on every worker in turn.
 
@@ -84,7 +84,7 @@ class _Search:
         held = [trial for trial in self.trials if trial.holds and trial.rate < failed]
         return max(held, key=lambda trial: trial.rate, default=None)
 
-    def confirm(self, case: Case, plan: Plan, seed: int) -> None:
+    def confirm(self, case: Case, plan: Procedure, seed: int) -> None:
         best = self.best()
         if best is None or self.confirmed:
             return
@@ -111,7 +111,7 @@ class _Search:
         )
 
 
-def _try(worker: Worker, case: Case, rate: float, plan: Plan, seed: int, *, longer: int = 1) -> Trial:
+def _try(worker: Worker, case: Case, rate: float, plan: Procedure, seed: int, *, longer: int = 1) -> Trial:
     seconds = longer * min(max(_LEAST_SECONDS, _ARRIVALS / rate), _MOST_SECONDS)
     answer = worker.serve(case, rate, seconds, seed)
     latencies = np.array([*answer["latencies"], *[np.inf] * answer["unfinished"]])

@@ -24,7 +24,7 @@ from ringkas.runtimes.measure.ceiling import Ceiling
 from ringkas.runtimes.measure.intervals import Ratio, paired_ratio
 from ringkas.runtimes.measure.least_time import floor_ms, work_of
 from ringkas.runtimes.measure.machine import Machine, describe_machine
-from ringkas.runtimes.measure.rounds import Measured, Plan, measured, open_workers, time_rounds
+from ringkas.runtimes.measure.rounds import Measured, Procedure, measured, open_workers, time_rounds
 from ringkas.runtimes.measure.worker import Subject, Worker
 from ringkas.runtimes.parity.floors import floor_of
 from ringkas.runtimes.parity.judge import cosine
@@ -81,7 +81,7 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
     """The whole run. `compared_on`: the texts of the cosines, if any; `texts_sha256` names the timed ones."""
 
     rows: tuple[BenchRow, ...]
-    plan: Plan
+    plan: Procedure
     machine: Machine
     tools: dict[str, str]
     compared_on: str
@@ -90,13 +90,13 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int = SCHEMA_VERSION
 
 
-def bench(lineup: Lineup, plan: Plan | None = None, progress: Progress = QUIET) -> BenchResult:
+def bench(lineup: Lineup, plan: Procedure | None = None, progress: Progress = QUIET) -> BenchResult:
     """Measures everything in `lineup` side by side.
 
     Raises:
         RingkasError: an artifact cannot be opened, the language has no texts, or a worker died.
     """
-    plan = plan or Plan()
+    plan = plan or Procedure()
     machine = describe_machine()  # before the run makes a load of its own
     artifacts = [open_artifact(folder) for folder in lineup.artifacts]
     subjects = _subjects(lineup, artifacts)
@@ -147,7 +147,7 @@ def _name(artifact: Artifact, all_of_them: Sequence[Artifact]) -> str:
     return name if sum(other.manifest.target == name for other in all_of_them) == 1 else str(artifact.path)
 
 
-def _cases(lineup: Lineup, first: Artifact, plan: Plan) -> list[Case]:
+def _cases(lineup: Lineup, first: Artifact, plan: Procedure) -> list[Case]:
     tokenizer = TextTokenizer(first.path, first.manifest.encoding)
     return cases(tokenizer, lineup.texts or built_in_texts(_language(lineup, first)), plan.scenarios)
 
@@ -198,7 +198,7 @@ def _compare(workers: Sequence[Worker], lineup: Lineup, first: Artifact, timed: 
     return _Compared("the timed texts", found[REFERENCE_NAME], full_ids(checkpoint, token_ids), found)
 
 
-def _control(stack: ExitStack, plan: Plan, progress: Progress) -> list[Worker]:
+def _control(stack: ExitStack, plan: Procedure, progress: Progress) -> list[Worker]:
     """The worker of the machine's ceilings, if it can be had."""
     try:
         subject = ceilings.subject()
@@ -209,7 +209,7 @@ def _control(stack: ExitStack, plan: Plan, progress: Progress) -> list[Worker]:
 
 
 def _serve(
-    workers: Sequence[Worker], timed: Sequence[Case], plan: Plan, progress: Progress
+    workers: Sequence[Worker], timed: Sequence[Case], plan: Procedure, progress: Progress
 ) -> dict[str, Served]:
     case = next((case for case in timed if case.scenario == SERVER), None)
     if case is None:

@@ -24,7 +24,7 @@ _PARTS = ("tokenise", "run", "engine")
 
 
 @dataclass(frozen=True)
-class Plan:
+class Procedure:
     """How to measure.
 
     Args:
@@ -94,7 +94,7 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 def measure(
-    subjects: Sequence[Subject], cases: Sequence[Case], plan: Plan, progress: Progress = QUIET
+    subjects: Sequence[Subject], cases: Sequence[Case], plan: Procedure, progress: Progress = QUIET
 ) -> list[Measured]:
     """Times every subject on every case.
 
@@ -124,7 +124,7 @@ def open_workers(
 
 
 def time_rounds(
-    schedule: Sequence[tuple[Worker, Case]], plan: Plan, progress: Progress = QUIET
+    schedule: Sequence[tuple[Worker, Case]], plan: Procedure, progress: Progress = QUIET
 ) -> dict[str, tuple[Timing, ...]]:
     """The timings of each worker, by its name.
 

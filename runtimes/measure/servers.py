@@ -16,14 +16,14 @@ from ringkas.runtimes.measure.bench import BenchResult, BenchRow
 from ringkas.runtimes.measure.cases import SERVER, Case
 from ringkas.runtimes.measure.http_client import Server
 from ringkas.runtimes.measure.machine import describe_machine
-from ringkas.runtimes.measure.rounds import Plan, measured, open_workers
+from ringkas.runtimes.measure.rounds import Procedure, measured, open_workers
 from ringkas.runtimes.measure.worker import Subject
 
 _WORKER = (sys.executable, "-m", "ringkas.runtimes.measure.http_worker")
 
 
 def bench_servers(
-    servers: Sequence[Server], texts: Sequence[str], plan: Plan, progress: Progress = QUIET
+    servers: Sequence[Server], texts: Sequence[str], plan: Procedure, progress: Progress = QUIET
 ) -> BenchResult:
     """Seeks the highest rate of single texts that each server answers within the bound.
 

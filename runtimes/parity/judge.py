@@ -79,7 +79,7 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Subject:
+class Judged:
     """What is judged, for the report's header."""
 
     target: str
@@ -90,7 +90,7 @@ class Subject:
 
 
 def judge(
-    subject: Subject, samples: Sequence[Sample], reference: Vectors, candidate: Vectors, skipped: int = 0
+    subject: Judged, samples: Sequence[Sample], reference: Vectors, candidate: Vectors, skipped: int = 0
 ) -> ParityReport:
     """Compares (n, dimension) vectors of the same `samples`.
 

@@ -19,7 +19,7 @@ from ringkas.machine import tool_versions
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
 from ringkas.runtimes.parity.floors import floor_of
-from ringkas.runtimes.parity.judge import ParityReport, Sample, Subject, cosine, judge
+from ringkas.runtimes.parity.judge import Judged, ParityReport, Sample, cosine, judge
 from ringkas.runtimes.parity.probe import Probe, load_probe, make_probe
 from ringkas.runtimes.parity.search import compare_search, make_search_probe, search_failures
 from ringkas.runtimes.parity.witness import NOBODY, claim, hear, remarks_on, say
@@ -152,7 +152,7 @@ def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:
     ]
     manifest = artifact.manifest
     floor = floor_of(manifest.precision, manifest.promised_cosine_min)
-    subject = Subject(manifest.target, manifest.engine, probe.reference, floor, tool_versions())
+    subject = Judged(manifest.target, manifest.engine, probe.reference, floor, tool_versions())
     report = judge(subject, samples, probe.vectors, encoder.encode_ids(token_ids), skipped)
     if not probe.search:
         return report

@@ -6,7 +6,7 @@ newest parity report, `parity.json`, is outside the checksums: a device can veri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,21 +194,28 @@ def open_artifact(path: str | Path) -> Artifact:
     return Artifact(path, manifest)
 
 
-def seal(path: Path, manifest: Manifest) -> Artifact:
-    """Lists every file of the folder in the manifest, writes it, and returns the artifact."""
+def seal(path: Path, manifest: Manifest, changed: Collection[str] | None = None) -> Artifact:
+    """Lists every file of the folder in the manifest, writes it, and returns the artifact.
+
+    `changed` names the only files that are new or other than `manifest` has them listed: the rest, which may
+    be gigabytes, are not read again.
+    """
     names = sorted(
         file.relative_to(path).as_posix()
         for file in path.rglob("*")
         if file.is_file() and file.name not in (MANIFEST_FILE, PARITY_FILE)
     )
-    files = {
-        name: FileEntry((path / name).stat().st_size, sha256(path / name), xxh3(path / name))
-        for name in names
-    }
+    known = {} if changed is None else manifest.files
+    kept = {name: entry for name, entry in known.items() if name not in (changed or ())}
+    files = {name: kept.get(name) or _entry(path / name) for name in names}
     manifest = msgspec.structs.replace(manifest, format_version=FORMAT_VERSION, files=files)
     manifest = msgspec.structs.replace(manifest, checksum=manifest_checksum(msgspec.to_builtins(manifest)))
     write_json(path / MANIFEST_FILE, manifest)
     return Artifact(path, manifest)
+
+
+def _entry(file: Path) -> FileEntry:
+    return FileEntry(file.stat().st_size, sha256(file), xxh3(file))
 
 
 def manifest_checksum(fields: Mapping[str, Any]) -> str:

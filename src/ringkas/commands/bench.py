@@ -70,7 +70,7 @@ def _measure(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
     from ringkas.commands.printing import print_bench
     from ringkas.runtimes.measure.bench import Lineup
     from ringkas.runtimes.measure.bench import bench as run
-    from ringkas.runtimes.measure.rounds import Plan
+    from ringkas.runtimes.measure.rounds import Procedure
     from ringkas.text_files import read_texts
 
     if options["html"]:  # before minutes are spent
@@ -78,10 +78,10 @@ def _measure(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
     _check_places(options)
     texts = tuple(read_texts(options["texts"])) if options["texts"] else ()
     lineup = Lineup(artifacts, options["reference"], texts=texts, language=options["language"])
-    plan = Plan(
+    plan = Procedure(
         rounds=options["rounds"],
         threads=options["threads"],
-        scenarios=options["scenarios"] or Plan.scenarios,
+        scenarios=options["scenarios"] or Procedure.scenarios,
         latency_bound_ms=options["latency_bound"],
         rate=options["rate"],
     )
@@ -94,7 +94,7 @@ def _drive(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
     from ringkas.commands.printing import print_bench
     from ringkas.runtimes.measure.cases import built_in_texts
     from ringkas.runtimes.measure.http_client import Server
-    from ringkas.runtimes.measure.rounds import Plan
+    from ringkas.runtimes.measure.rounds import Procedure
     from ringkas.runtimes.measure.servers import bench_servers
     from ringkas.text_files import read_texts
 
@@ -106,7 +106,7 @@ def _drive(artifacts: tuple[Path, ...], options: dict[str, Any]) -> None:
         raise click.UsageError("--url draws no plots: leave out --html.")
     _check_places(options)
     texts = read_texts(options["texts"]) if options["texts"] else built_in_texts(options["language"] or "en")
-    plan = Plan(
+    plan = Procedure(
         rounds=options["rounds"],
         threads=options["threads"],
         scenarios=("server",),

@@ -30,7 +30,7 @@ from ringkas.export.to_gguf.architecture import architecture_of
 from ringkas.export.to_gguf.llama_quantize import Importance, llama_quantize
 from ringkas.export.to_gguf.tensors import POSITIONS
 from ringkas.export.vocabulary.prune import PruneOptions, prune_checkpoint
-from ringkas.quantize.for_gguf.blocks import FORMATS, Grid, pack
+from ringkas.quantize.for_gguf.blocks import FORMATS, LevelGrid, pack
 from ringkas.quantize.for_gguf.ggml import ggml_quantize
 from ringkas.quantize.for_gguf.gptq import round_compensated
 from ringkas.quantize.for_gguf.importance import measure_importance
@@ -304,7 +304,7 @@ def test_our_blocks_are_read_as_we_meant_them(kind: str) -> None:
     import torch
 
     weights = torch.from_numpy(np.random.default_rng(2).normal(size=(128, 32)).astype(np.float32))
-    grid = Grid(kind)
+    grid = LevelGrid(kind)
     scales = grid.search(weights, torch.ones(32))
     codes = grid.codes(weights, scales)
     read = gguf.dequantize(pack(kind, codes, scales), gguf.GGMLQuantizationType[kind])

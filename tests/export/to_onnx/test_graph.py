@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,22 @@ def test_demo_holds_on_every_sentence(demo_artifacts: Path, lines_of: Any) -> No
     for target, floor in FLOORS.items():
         with load(demo_artifacts / target) as encoder:
             assert cosine(reference, encoder.encode(lines_of("en"))).min() >= floor, target
+
+
+def test_two_traces_at_once_leave_the_process_alone(
+    small_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    before = sys.stdout, sys.stderr
+    checkpoints = [open_checkpoint(small_checkpoint(width)) for width in (16, 32)]
+    folders = [tmp_path / str(checkpoint.spec.dimension) for checkpoint in checkpoints]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(onnx_graph.write_graph, checkpoints, ("fp32", "fp32"), folders))
+    assert (sys.stdout, sys.stderr) == before
+    everything = ("ignore", None, Warning, None, 0)  # imports add filters, but not this one
+    assert everything not in warnings.filters
+    for folder in folders:
+        written = onnx.load(folder / onnx_graph.MODEL_FILE).graph.output
+        assert [value.type.tensor_type.shape.dim[-1].dim_value for value in written] == [int(folder.name)] * 2
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from ringkas.runtimes.measure import worker_process as measure_worker
 from ringkas.runtimes.measure.arrivals import serve_rounds
 from ringkas.runtimes.measure.cases import SERVER, Case
-from ringkas.runtimes.measure.rounds import Plan
+from ringkas.runtimes.measure.rounds import Procedure
 from ringkas.runtimes.measure.worker import Timed
 
 CASE = Case(SERVER, SERVER, ("a text",), 4)
@@ -81,7 +81,7 @@ def test_what_is_never_served_is_counted() -> None:
 
 def test_the_search_finds_the_rate_of_a_known_queue() -> None:
     """One that serves 100 a second: its 99th percentile passes 100 ms at 77 a second, in the long run."""
-    (found,) = serve_rounds([Queue(0.01)], CASE, Plan(latency_bound_ms=100.0))  # type: ignore[list-item]
+    (found,) = serve_rounds([Queue(0.01)], CASE, Procedure(latency_bound_ms=100.0))  # type: ignore[list-item]
     assert 65 <= found.rate <= 90
     assert found.p99_ms is not None
     assert found.p99_ms <= 100
@@ -89,6 +89,6 @@ def test_the_search_finds_the_rate_of_a_known_queue() -> None:
 
 
 def test_an_engine_slower_than_the_bound_holds_no_rate() -> None:
-    (found,) = serve_rounds([Queue(0.2)], CASE, Plan(latency_bound_ms=100.0))  # type: ignore[list-item]
+    (found,) = serve_rounds([Queue(0.2)], CASE, Procedure(latency_bound_ms=100.0))  # type: ignore[list-item]
     assert found.rate == 0
     assert found.p99_ms is None

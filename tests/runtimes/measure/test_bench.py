@@ -21,11 +21,11 @@ from ringkas.runtimes.measure.bench import BenchResult, Lineup, bench
 from ringkas.runtimes.measure.cases import MIX, SERVER
 from ringkas.runtimes.measure.compare import compare_results, read_result
 from ringkas.runtimes.measure.report import to_html, to_markdown
-from ringkas.runtimes.measure.rounds import Plan
+from ringkas.runtimes.measure.rounds import Procedure
 from ringkas.runtimes.measure.table import tables
 from ringkas.runtimes.measure.worker import Subject
 
-QUICK = Plan(rounds=3, seconds=0.03, threads=1)
+QUICK = Procedure(rounds=3, seconds=0.03, threads=1)
 TEXTS = ("one two three four five six", "and a few words more than the six that came before them")
 TARGETS = ("onnx-fp32", "onnx-fp16")
 # A worker around an artifact whose engine was tampered with.

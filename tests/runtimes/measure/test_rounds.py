@@ -12,10 +12,10 @@ from ringkas.artifact import open_artifact
 from ringkas.runtimes.measure import ceiling
 from ringkas.runtimes.measure.cases import MIX, OFFLINE, SINGLE_STREAM, Case
 from ringkas.runtimes.measure.least_time import is_integer, work_of
-from ringkas.runtimes.measure.rounds import Plan, Subject, measure, open_workers, time_rounds
+from ringkas.runtimes.measure.rounds import Procedure, Subject, measure, open_workers, time_rounds
 from ringkas.runtimes.parity.floors import FLOORS
 
-QUICK = Plan(rounds=2, seconds=0.05, threads=1)
+QUICK = Procedure(rounds=2, seconds=0.05, threads=1)
 TEXTS = ("one two", "a sentence of some ten words that says next to nothing")
 CASES = (Case(MIX, SINGLE_STREAM, TEXTS, 18), Case(OFFLINE, OFFLINE, TEXTS, 18))
 

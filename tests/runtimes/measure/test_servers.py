@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from ringkas.cli import cli
 from ringkas.errors import RingkasError
 from ringkas.runtimes.measure.http_client import Server
-from ringkas.runtimes.measure.rounds import Plan
+from ringkas.runtimes.measure.rounds import Procedure
 from ringkas.runtimes.measure.servers import bench_servers
 
 TEXTS = ("one", "two words", "three words here")
-PLAN = Plan(rounds=1, seconds=0.1, scenarios=("server",), latency_bound_ms=5000, rate=40)
+PLAN = Procedure(rounds=1, seconds=0.1, scenarios=("server",), latency_bound_ms=5000, rate=40)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -76,7 +76,7 @@ def test_a_rate_is_held_and_latency_is_what_the_server_takes(
 
 def test_a_bound_that_is_missed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Handler, "delay", 0.2)
-    plan = Plan(rounds=1, seconds=0.1, scenarios=("server",), latency_bound_ms=100, rate=40)
+    plan = Procedure(rounds=1, seconds=0.1, scenarios=("server",), latency_bound_ms=100, rate=40)
     (row,) = bench_servers([Server(url)], TEXTS, plan).rows
     assert row.served is not None
     assert row.served.rate == 0

@@ -15,7 +15,7 @@ from ringkas.runtimes.engine import Engine, Vectors
 from ringkas.runtimes.measure import worker_process as measure_worker
 from ringkas.runtimes.measure.bench import Lineup, bench
 from ringkas.runtimes.measure.cases import OFFLINE
-from ringkas.runtimes.measure.rounds import Plan
+from ringkas.runtimes.measure.rounds import Procedure
 from ringkas.tokens import TextTokenizer, TokenBatch
 
 TEXTS = ("one two three", "and a few words more than the three that came before them") * 30
@@ -78,7 +78,7 @@ def test_whole_calls_and_their_parts_have_the_same_batches(encoder: Encoder) -> 
 
 def test_an_artifact_with_a_default_prompt_holds_its_floor(model: Path) -> None:
     (built,) = build_all(open_checkpoint(model), ["onnx-fp32"], model.parent / "dist")
-    plan = Plan(rounds=1, seconds=0.01, threads=1, scenarios=(OFFLINE,))
+    plan = Procedure(rounds=1, seconds=0.01, threads=1, scenarios=(OFFLINE,))
     for reference in (None, str(model)):
         found = bench(Lineup((built.artifact.path,), reference, texts=TEXTS[:2]), plan)
         assert found.rows[-1].fidelity is not None

@@ -14,9 +14,9 @@ from scipy.stats import spearmanr
 from ringkas.errors import ArtifactError
 from ringkas.runtimes.parity.floors import FLOORS, Floor
 from ringkas.runtimes.parity.judge import (
+    Judged,
     ParityReport,
     Sample,
-    Subject,
     cosine,
     judge,
     rank_agreement,
@@ -24,7 +24,7 @@ from ringkas.runtimes.parity.judge import (
 )
 
 Vectors = npt.NDArray[np.float32]
-SUBJECT = Subject("onnx-fp32", "onnxruntime", "model", FLOORS["fp32"], {"numpy": "2"})
+SUBJECT = Judged("onnx-fp32", "onnxruntime", "model", FLOORS["fp32"], {"numpy": "2"})
 COUNT = 60
 
 

@@ -69,8 +69,9 @@ demo: install
 		$(PIP) --find-links $(WHEELS) --editable ".[export,onnx,gguf]"
 	$(BIN)/python benchmarks/mission_demo.py
 
+# In two processes, a file in one of them, so that what a file's tests share is made once.
 test: install-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: install
 	$(BIN)/ringkas build demo --target onnx-fp32 --target onnx-fp16 --out dist/bench --overwrite

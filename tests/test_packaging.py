@@ -99,9 +99,9 @@ def test_ground_and_runtimes_import_in_the_bare_environment(bare: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
-        (["build", "demo", "--target", "onnx-fp32", "--out", "dist"], "export"),
+        (["build", "demo", "--target", "onnx-fp32", "--out", "dist"], "export,onnx"),
         (["prune", "demo", "--languages", "en", "--out", "dist", "--no-witness"], "demo"),
-        (["build", "org/name", "--target", "onnx-fp32", "--out", "dist"], "export"),
+        (["build", "org/name", "--target", "pytorch-fp32", "--out", "dist"], "export"),
     ],
 )
 def test_missing_extra_is_named_with_its_command(

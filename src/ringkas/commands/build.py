@@ -59,16 +59,18 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     """
     from ringkas.checkpoint import open_checkpoint
     from ringkas.export.build import BuildOptions, build_all, prune_options
-    from ringkas.extras import TO_PYTORCH, require_part
+    from ringkas.extras import TO_ONNX, require_part
     from ringkas.targets import target
 
-    require_part(TO_PYTORCH)  # the reference: before a checkpoint of gigabytes is fetched
     wish = read_wish(options)
     if wish is None and is_given("seed"):
         raise click.UsageError(
             "--seed goes with --min-cosine, --max-size or --fastest.", click.get_current_context()
         )
-    if not any(target(name).format.plans for name in options["targets"]):
+    formats = [target(name).format for name in options["targets"]]
+    for needs in [form.needs for form in formats] or [TO_ONNX]:
+        require_part(needs)  # before a checkpoint of gigabytes is fetched
+    if not any(form.plans for form in formats):
         refuse_plan_options()
     scheme = read_scheme_option(options)
     languages = [] if options["languages"] is None else parse_languages(options["languages"])

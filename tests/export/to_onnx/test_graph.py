@@ -18,7 +18,7 @@ from ringkas.export.to_onnx import graph as onnx_graph
 from ringkas.runtimes.parity.judge import cosine
 
 FLOORS = {"onnx-fp32": 0.99999, "onnx-fp16": 0.9995}
-IN_CI = 40
+IN_CI = 12
 # Sentence counts: a sample by default, all of them by `make verify-full`.
 COUNTS = [pytest.param(IN_CI, id="sample"), pytest.param(None, id="all", marks=pytest.mark.full)]
 

@@ -320,7 +320,7 @@ def test_without_the_library_one_line_with_the_command(
 # Shapes of the real models, random weights
 
 
-@pytest.mark.parametrize("family", ["xlm-roberta", "modernbert"])
+@pytest.mark.parametrize("family", [pytest.param("xlm-roberta", marks=pytest.mark.full), "modernbert"])
 def test_every_family_gets_a_plan(
     family: str,
     shapes: dict[str, Callable[..., Any]],

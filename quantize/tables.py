@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ringkas.families import FAMILIES
 
@@ -11,6 +11,7 @@ from ringkas.families import FAMILIES
 # searched for, what a core's cache holds.
 _ROWS, _SEARCHED_ROWS = 8192, 256
 _LEVELS8 = 127
+_NARROWEST = 32  # a bias for each attention head is narrower, and no table of tokens is
 # How far the largest value of a block is clipped, tried in turn.
 _CLIPS = tuple(1.0 - step / 32 for step in range(12))
 
@@ -21,6 +22,11 @@ _TOKEN_TABLES = frozenset(family.token_table for family in FAMILIES.values())
 def is_token_table(name: str) -> bool:
     """Whether an encoder's module of that name is its table of tokens, the only one that is large."""
     return name in _TOKEN_TABLES
+
+
+def stays_float(table: nn.Embedding) -> bool:
+    """Whether a table is left as it is: its rows are so narrow that their scales take what integers save."""
+    return table.embedding_dim < _NARROWEST
 
 
 def round_rows(table: Tensor) -> tuple[Tensor, Tensor]:

@@ -145,7 +145,7 @@ def load_reference(
             checkpoint.path,
             config=config,
             dtype=dtype,
-            attn_implementation=attention,
+            attn_implementation="eager" if checkpoint.family.biased_attention else attention,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # Where MatMulIntegerToFloat has what.
 _LEVELS, _WEIGHT, _INPUT_SCALE, _WEIGHT_SCALE, _ZERO_POINT, _BIAS = 0, 1, 2, 3, 4, 6
-# Where MultiHeadAttention has which tokens count.
-_VALID = 4
+# Where MultiHeadAttention has which tokens count, and what is added to the scores.
+_VALID, _ADDED = 4, 5
 
 
 def share_equal_nodes(model: onnx_ir.Model, size_limit: int = 1024) -> None:
@@ -84,8 +84,8 @@ def fuse_attention(model: onnx_ir.Model) -> None:
     from onnx_ir.passes import common
 
     for node in list(model.graph):
-        if node.op_type != "MultiHeadAttention":
-            continue
+        if node.op_type != "MultiHeadAttention" or _given(node, _ADDED) is not None:
+            continue  # QAttention adds nothing to the scores
         makers = [None if value is None else value.producer() for value in node.inputs[:3]]
         layers = [maker for maker in makers if maker and maker.op_type == "MatMulIntegerToFloat"]
         if len(layers) == 3:  # none was left in float

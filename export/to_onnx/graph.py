@@ -83,9 +83,11 @@ def save(model: onnx_ir.Model, folder: Path, file: str = MODEL_FILE) -> str:
 
 def trace(checkpoint: Checkpoint, reference: Reference, opset: int = OPSET) -> onnx_ir.Model:
     """The graph of a reference of `checkpoint`, whose layers may be replaced by quantised ones."""
+    from ringkas.export.to_onnx.attention import looked_up_bias
     from ringkas.export.to_onnx.repetition import trace_repeated
 
-    model = trace_repeated(reference, lambda: _exported(checkpoint, reference, opset))
+    with looked_up_bias(reference, checkpoint.family):
+        model = trace_repeated(reference, lambda: _exported(checkpoint, reference, opset))
     _simplify(model)
     return model
 

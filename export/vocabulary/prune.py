@@ -231,9 +231,9 @@ def _cut_before(plan: Plan) -> list[str]:
 
 
 def _fixed_ids(checkpoint: Checkpoint) -> set[int]:
-    if checkpoint.family.positions is not Positions.AFTER_PAD:
+    if checkpoint.family.positions not in (Positions.AFTER_PAD, Positions.FROM_TWO):
         return set()
-    padding = int(checkpoint.config.get("pad_token_id", 1))
+    padding = checkpoint.family.position_offset(checkpoint.config) - 1
     if padding > _HIGHEST_FIXED_ID:
         raise CheckpointError(
             f"the padding token has the id {padding}",

@@ -313,7 +313,7 @@ def _lowest(checkpoint: Checkpoint) -> float | None:
 def _tables(encoder: nn.Module, scheme: OnnxScheme) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for name, module in encoder.named_modules():
-        if not isinstance(module, nn.Embedding):
+        if not isinstance(module, nn.Embedding) or tables.stays_float(module):
             continue
         table = module.weight.detach()
         if scheme.table_bits == 4 and tables.is_token_table(name):

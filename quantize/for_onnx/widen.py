@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ringkas.quantize.for_onnx.schemes import OnnxScheme
-from ringkas.quantize.tables import is_token_table
+from ringkas.quantize.tables import is_token_table, stays_float
 from ringkas.runtimes.batching import batches
 from ringkas.runtimes.reference import Reference
 from ringkas.tokens import pad
@@ -129,7 +129,7 @@ def room(encoder: nn.Module, linear: Iterable[str], scheme: OnnxScheme) -> float
 
 
 def _other_bits(module: nn.Module, name: str, scheme: OnnxScheme) -> float:
-    if not isinstance(module, nn.Embedding):
+    if not isinstance(module, nn.Embedding) or stays_float(module):
         return _FLOAT_BITS
     if scheme.table_bits == 4 and is_token_table(name):
         return 4 + 16 / scheme.table_block

@@ -28,7 +28,8 @@ _CUDA_BATCH_TOKENS = 16_384
 class PyTorchEngine(Engine):
     """Runs a checkpoint, in float32 unless another `dtype` is asked for.
 
-    In bfloat16 or float16 no padding is computed, and on CUDA every batch is one captured graph.
+    In bfloat16 or float16 no padding is computed, and on CUDA every batch is one captured graph; but for
+    families whose attention transformers cannot exchange, which pad.
     `threads` sets PyTorch's own count, which is one for the process.
 
     Raises:
@@ -65,10 +66,11 @@ class PyTorchEngine(Engine):
         from ringkas.runtimes.engines import pytorch_packed
         from ringkas.runtimes.reference import load_reference
 
-        if dtype == "float32":
-            return load_reference(checkpoint).to(self._device)
-        pytorch_packed.register()
         precision = getattr(self._torch, dtype)
+        # Attention that is computed past the interface would see the texts beside its own.
+        if dtype == "float32" or checkpoint.family.biased_attention:
+            return load_reference(checkpoint, dtype=precision).to(self._device)
+        pytorch_packed.register()
         reference = load_reference(checkpoint, dtype=precision, attention=pytorch_packed.ATTENTION)
         reference = reference.to(self._device)
         first = checkpoint.family.position_offset(checkpoint.config)

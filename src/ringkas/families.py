@@ -175,6 +175,28 @@ _ALL = (
         gguf=replace(_BERT_GGUF, epsilon=(None, 1e-12)),
     ),
     Family(
+        "mpnet",
+        architectures=("MPNetModel", "MPNetForMaskedLM"),
+        layers="encoder.layer",
+        roles=(
+            Role(
+                ATTENTION_INPUT,
+                ("attention.attn.q", "attention.attn.k", "attention.attn.v"),
+                Handling.CENTRED,
+            ),
+            Role(ATTENTION_OUTPUT, ("attention.attn.o",), Handling.STATIC),
+            Role(FEED_FORWARD_INPUT, ("intermediate.dense",), Handling.CENTRED),
+            Role(FEED_FORWARD_OUTPUT, ("output.dense",), Handling.ROW),
+        ),
+        token_table="embeddings.word_embeddings",
+        heads=_ROBERTA_HEADS,
+        positions=Positions.FROM_TWO,
+        additive_mask=True,
+        loading={"add_pooling_layer": False},
+        biased_attention="attention.attn",
+        gguf="llama.cpp has no graph for MPNet, whose attention adds a bias for each relative position",
+    ),
+    Family(
         "modernbert",
         architectures=("ModernBertModel", "ModernBertForMaskedLM"),
         layers="layers",

@@ -44,6 +44,7 @@ class Positions(Enum):
 
     FROM_ZERO = "a table whose row 0 is the first token's"
     AFTER_PAD = "a table whose row pad_token_id + 1 is the first token's (RoBERTa)"
+    FROM_TWO = "a table whose row 2 is the first token's, whatever the padding's id (MPNet)"
     ROTARY = "no table: queries and keys are rotated"
 
 
@@ -87,6 +88,9 @@ class Family:
         loading: arguments for `from_pretrained` that leave out what plays no part in an embedding.
         plain_attention: attention is softmax(q k' + mask) v, with no rotation, window or bias between: what
             ONNX Runtime's MultiHeadAttention computes.
+        biased_attention: the name, in a transformer layer, of an attention module that computes
+            softmax(q k' + bias + mask) v of its linear layers `q`, `k`, `v` and `o` by itself, past
+            transformers' attention interface: the eager form is the only one. Empty for others.
         gated: the feed-forward's activation multiplies a second product (a gate).
         grouped_heads: several query heads may share a key and value head (`num_key_value_heads`).
         config_names: what its config.json calls the sizes that most call `hidden_size` and so on.
@@ -106,6 +110,7 @@ class Family:
     position_ids: bool = False
     loading: Mapping[str, Any] = field(default_factory=dict)
     plain_attention: bool = False
+    biased_attention: str = ""
     gated: bool = False
     grouped_heads: bool = False
     config_names: Mapping[str, str] = field(default_factory=dict)
@@ -120,6 +125,8 @@ class Family:
 
     def position_offset(self, config: Config) -> int:
         """The first position id of a text: rows before it in the position table are never used by text."""
+        if self.positions is Positions.FROM_TWO:
+            return 2
         if self.positions is not Positions.AFTER_PAD:
             return 0
         pad_id = config.get("pad_token_id")

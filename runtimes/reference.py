@@ -15,8 +15,10 @@ from ringkas.checkpoint import WEIGHTS, Checkpoint, Dense
 from ringkas.errors import CheckpointError, MissingExtra
 from ringkas.families import FAMILIES
 from ringkas.family import Family
+from ringkas.runtimes.claimed_sizes import check_claims
 from ringkas.runtimes.unused_tensors import meaningful
 from ringkas.spec import EncodingSpec
+from ringkas.tensors import read_tensors
 
 # The smallest number of tokens or norm that is divided by, as in sentence-transformers and F.normalize.
 _MIN_COUNT, _MIN_NORM = 1e-9, 1e-12
@@ -136,6 +138,7 @@ def load_reference(
         from transformers.utils import logging as transformers_logging
     except ModuleNotFoundError:
         raise MissingExtra("transformers", "pytorch") from None
+    check_claims(checkpoint, read_tensors(checkpoint.path))
     _check_headers(checkpoint)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -153,7 +156,7 @@ def load_reference(
             ignore_mismatched_sizes=True,  # they are reported below, by name
             **checkpoint.family.loading,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever a strange value of config.json leads to in transformers
         raise CheckpointError(
             f"the weights of {checkpoint.path} cannot be loaded", why=_first_line(error)
         ) from None
@@ -210,4 +213,4 @@ def _check_headers(checkpoint: Checkpoint) -> None:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0][:300] if lines else type(error).__name__

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from ringkas import files
 from ringkas.errors import ArtifactError
 from ringkas.files import (
     LFS_POINTER,
     _is_running,
     is_inside,
+    read_whole,
     refuse_existing,
     require_folder_of,
     scratch_folder,
@@ -310,7 +314,9 @@ def test_partial_folder_of_a_dead_process_with_this_ones_id_is_swept(place: Path
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from ringkas import files
 from ringkas.files import staged_folder
+files._exchange = lambda one, other: False  # as where the system cannot
 rename, done = Path.rename, []
 def die_at_the_second(self, target):
     if done:
@@ -520,3 +526,59 @@ def test_home_folder_by_its_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert tree(tmp_path) == {"value.json": "1\n", "dist/artifact/file": "new"}
     with pytest.raises(ArtifactError, match="exists"):
         refuse_existing([Path("~/dist/artifact")])
+
+
+def test_overwritten_folder_is_there_at_every_moment(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "file").write_text("0", "utf-8")
+    ended, missing = threading.Event(), []
+
+    def look() -> None:
+        while not ended.is_set():
+            if not (place / "file").is_file():
+                missing.append(1)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for number in range(200):
+            with staged_folder(place, overwrite=True) as folder:
+                (folder / "file").write_text(str(number), "utf-8")
+    finally:
+        ended.set()
+        looking.join()
+    if not hasattr(ctypes.CDLL(None), "renameat2"):
+        pytest.skip("this system cannot exchange two folders in one step")
+    assert not missing
+    assert (place / "file").read_text("utf-8") == "199"
+    assert [one.name for one in tmp_path.iterdir()] == ["place"]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_overwritten_with_and_without_an_exchange(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    for number in range(2):
+        with staged_folder(tmp_path / "place", overwrite=True) as folder:
+            (folder / "file").write_text(str(number), "utf-8")
+    assert (tmp_path / "place" / "file").read_text("utf-8") == "1"
+    assert [one.name for one in tmp_path.iterdir()] == ["place"]
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "holes", "a folder"])
+def test_what_would_be_waited_for_or_never_ends_is_not_read(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "file.json"
+    if kind == "a pipe":
+        os.mkfifo(file)
+    elif kind == "a device":
+        file.symlink_to("/dev/zero")
+    elif kind == "a folder":
+        file.mkdir()
+    else:
+        with file.open("wb") as stream:
+            stream.truncate(1 << 40)
+    with pytest.raises(OSError, match=r"regular file|more than"):
+        read_whole(file)

@@ -15,7 +15,8 @@ from ringkas.checkpoint import WEIGHTS
 from ringkas.errors import CheckpointError
 from ringkas.export.vocabulary.kinds import kind_of, read_document
 from ringkas.export.vocabulary.segment import Segmenter
-from ringkas.export.vocabulary.weights import read_tensors, rows_of, table_of
+from ringkas.export.vocabulary.weights import rows_of, table_of
+from ringkas.tensors import read_tensors
 
 # Parts of tokenizer.json that decide what reaches the model and that pruning must not touch.
 _UNTOUCHED = ("version", "truncation", "normalizer", "pre_tokenizer", "decoder")

@@ -35,10 +35,11 @@ from ringkas.export.vocabulary.pieces import Mask, Pieces, read_pieces
 from ringkas.export.vocabulary.segment import Segmenter
 from ringkas.export.vocabulary.select import DEFAULT_COVERAGE, Limits, check_room, choose, must_keep
 from ringkas.export.vocabulary.usage import Usage, expect_usage
-from ringkas.export.vocabulary.weights import Tensor, parameters, read_tensors, table_of, write_kept_rows
+from ringkas.export.vocabulary.weights import parameters, table_of, write_kept_rows
 from ringkas.family import Positions
 from ringkas.files import refuse_existing, sha256, staged_folder, write_json
 from ringkas.progress import QUIET, Progress
+from ringkas.tensors import Tensor, read_tensors
 from ringkas.tokens import TOKENIZER_FILE
 from ringkas.vocabulary import KEPT_IDS_FILE, VOCABULARY_FILE, load_kept_ids
 

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import msgspec
 import numpy as np
 
-from ringkas.checkpoint import SHARDED_WEIGHTS, WEIGHTS
 from ringkas.errors import CheckpointError
 from ringkas.families import FAMILIES
+from ringkas.tensors import Tensor
 
 # Tensors with a row a token, by the end of their name: the table itself and the heads tied to it.
 TABLES = tuple(sorted({f"{family.token_table}.weight" for family in FAMILIES.values()}))
@@ -27,39 +25,6 @@ _HEADS = tuple(sorted({name for family in FAMILIES.values() for name in family.h
 
 _COPY_BYTES = 1 << 23
 _ALIGNMENT = 8  # of the header, as safetensors' own writer
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One tensor of a file; `start` and `size` are bytes from the beginning of the file."""
-
-    name: str
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    size: int
-
-    @property
-    def row_bytes(self) -> int:
-        return self.size // self.shape[0]
-
-
-class _Index(msgspec.Struct):
-    weight_map: dict[str, str]
-
-
-def read_tensors(folder: Path) -> list[Tensor]:
-    """The tensors of a checkpoint folder, one file or many, in order.
-
-    Raises:
-        CheckpointError: a file is missing, cut short or damaged.
-    """
-    index = folder / SHARDED_WEIGHTS
-    names = [WEIGHTS]
-    if not (folder / WEIGHTS).is_file() and index.is_file():
-        names = sorted(set(_read_index(index).weight_map.values()))
-    return [tensor for name in names for tensor in _tensors(folder / name)]
 
 
 def table_of(tensors: Sequence[Tensor]) -> Tensor:
@@ -118,15 +83,6 @@ def write_kept_rows(tensors: Sequence[Tensor], kept: Sequence[int], file: Path) 
     return [f"{name} was cut to the same rows" for name in heads]
 
 
-def _read_index(file: Path) -> _Index:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=_Index)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(
-            f"{file} is truncated or corrupt", why=str(error), fix="Fetch the checkpoint again"
-        ) from None
-
-
 def _has_a_row_a_token(tensor: Tensor, rows: int) -> bool:
     known = tensor.name.endswith(TABLES) or tensor.name.endswith(_HEADS)
     if not tensor.shape or tensor.shape[0] != rows:
@@ -171,25 +127,3 @@ def _read(source: BinaryIO, tensor: Tensor, offset: int, size: int) -> bytes:
     if len(data) != size:
         raise CheckpointError(f"{tensor.file} is cut short", fix="Fetch the checkpoint again")
     return data
-
-
-def _tensors(file: Path) -> Iterator[Tensor]:
-    try:
-        with file.open("rb") as source:
-            (length,) = struct.unpack("<Q", source.read(8))
-            size = file.stat().st_size
-            if length > size:
-                raise ValueError("its header is longer than the file")
-            header: Mapping[str, Any] = json.loads(source.read(length))
-        base = 8 + length
-        for name, entry in header.items():
-            if name == "__metadata__":
-                continue
-            start, end = entry["data_offsets"]
-            if base + end > size:
-                raise ValueError(f"{name} ends beyond the file")
-            yield Tensor(name, file, entry["dtype"], tuple(entry["shape"]), base + start, end - start)
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise CheckpointError(
-            f"{file} is truncated or corrupt", why=str(error), fix="Fetch the checkpoint again"
-        ) from None

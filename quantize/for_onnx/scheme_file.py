@@ -18,6 +18,7 @@ _READERS = {".toml": tomllib.loads, ".json": json.loads}
 def read_scheme(file: Path) -> OnnxScheme:
     """The scheme in `file`: `target` names the one it starts from, every other field replaces that one's.
 
+    The manifest of an artifact, `ringkas.json`, is such a file too: it gives the scheme that made it.
     A file that names `wide` layers gets those and no others, unless it states `bits_per_weight` too, which
     contradicts it.
 
@@ -25,6 +26,8 @@ def read_scheme(file: Path) -> OnnxScheme:
         TargetError: it cannot be read, or a field is unknown, missing or impossible; the message names it.
     """
     stated = _read(file)
+    if isinstance(stated.get("scheme"), dict) and "format_version" in stated:
+        stated = _of_manifest(stated)
     if not isinstance(stated.get("target"), str):
         raise TargetError(
             f"{file} does not say which target it alters", fix='Begin it with: target = "onnx-int4"'
@@ -45,6 +48,14 @@ def read_scheme(file: Path) -> OnnxScheme:
         raise TargetError(
             f"{file} is no scheme", why=str(error).replace("$.", ""), fix=f"The fields: {', '.join(base)}"
         ) from None
+
+
+def _of_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The scheme that an artifact was made by; its manifest records beside it what came of it."""
+    kept = {name: value for name, value in manifest["scheme"].items() if name in OnnxScheme.__struct_fields__}
+    if kept.get("bits_per_weight") is None:
+        kept.pop("bits_per_weight", None)
+    return {"target": manifest.get("target"), **kept}
 
 
 def _read(file: Path) -> dict[str, Any]:

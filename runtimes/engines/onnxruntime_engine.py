@@ -12,6 +12,7 @@ from ringkas.artifact import Artifact
 from ringkas.errors import ArtifactError
 from ringkas.extras import load_onnxruntime
 from ringkas.runtimes.engine import Engine, Vectors
+from ringkas.runtimes.engines.onnx_check import check_graph
 from ringkas.spec import SENTENCE_OUTPUT, TOKEN_OUTPUT
 from ringkas.tokens import TokenBatch
 
@@ -31,6 +32,7 @@ class OrtEngine(Engine):
     def __init__(self, artifact: Artifact, threads: int | None = None, device: str | None = None) -> None:
         spec = artifact.manifest.encoding
         super().__init__(spec.dimension, spec.max_length)
+        check_graph(artifact.model_path)
         self._session = open_session(artifact.model_path, threads, device)
         # On the CPU the calling thread does what its pool has not begun, so that a pool of none is no harm.
         self.survives_fork = self._session.get_providers() == [_PROVIDERS["cpu"]]
@@ -43,7 +45,10 @@ class OrtEngine(Engine):
 
     def _output(self, batch: TokenBatch, name: str) -> Vectors:
         feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        return np.asarray(self._session.run([name], feed)[0])
+        try:
+            return np.asarray(self._session.run([name], feed)[0])
+        except Exception as error:  # a type for each status: an id without a row, shapes that do not fit
+            raise ArtifactError("ONNX Runtime could not run a batch", why=_first_line(error)) from None
 
     def _close(self) -> None:
         self._session = None

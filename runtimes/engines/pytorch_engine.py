@@ -106,7 +106,12 @@ class PyTorchEngine(Engine):
         with torch.inference_mode():
             ids = torch.from_numpy(batch.input_ids).to(self._device)
             mask = torch.from_numpy(batch.attention_mask).to(self._device)
-            return np.asarray(self._reference(ids, mask)[output].cpu().numpy())
+            try:
+                return np.asarray(self._reference(ids, mask)[output].cpu().numpy())
+            except (IndexError, ValueError) as error:  # an id for which a table has no row
+                raise ArtifactError(
+                    "PyTorch could not run a batch", why=str(error).partition("\n")[0]
+                ) from None
 
 
 def _device(torch: Any, asked: str | None) -> str:

@@ -8,19 +8,27 @@ than 1e-6. For the demo checkpoint it weighs about 50 kB.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 
+from ringkas.arrays import ArraysError, read_arrays
 from ringkas.artifact import Witness
-from ringkas.errors import ArtifactError
 from ringkas.runtimes.encoder import Encoder
 from ringkas.runtimes.engine import Vectors
-from ringkas.runtimes.parity.search import SearchProbe, load_search_probe, save_search_probe
+from ringkas.runtimes.parity.search import (
+    UNREADABLE,
+    SearchProbe,
+    as_vectors,
+    load_search_probe,
+    no_vectors,
+    save_search_probe,
+)
 
 PROBE_FILE = "parity/probe.npz"
 
@@ -91,21 +99,26 @@ def load_probe(folder: Path) -> Probe:
     """
     file = folder / PROBE_FILE
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes().decode("utf-8"))
-            rows = np.split(arrays["ids"], np.cumsum(arrays["lengths"])[:-1])
-            vectors = arrays["vectors"].astype(np.float32)
-    except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
-        raise ArtifactError(
-            f"{file} holds no reference vectors",
-            why=str(error),
-            fix="Verify against a model: --reference MODEL",
-        ) from None
+        arrays = read_arrays(file)
+        header = msgspec.json.decode(arrays["header"].tobytes(), type=_Header)
+        rows, vectors = _rows(arrays["ids"], arrays["lengths"]), as_vectors(arrays["vectors"])
+        if not len(header.groups) == len(header.texts) == len(rows) == len(vectors):
+            raise ArraysError("it has not as many texts as vectors")
+    except (*UNREADABLE, KeyError) as error:
+        raise no_vectors(file, error) from None
     return Probe(
-        tuple(header["groups"]),
-        tuple(header["texts"]),
-        tuple(tuple(map(int, row)) for row in rows),
-        vectors,
-        header["reference"],
-        search=load_search_probe(folder),
+        header.groups, header.texts, rows, vectors, header.reference, search=load_search_probe(folder)
     )
+
+
+class _Header(msgspec.Struct):
+    groups: tuple[str, ...]
+    texts: tuple[str, ...]
+    reference: str
+
+
+def _rows(ids: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> tuple[tuple[int, ...], ...]:
+    whole = ids.ndim == lengths.ndim == 1 and ids.dtype.kind == lengths.dtype.kind == "i"
+    if not whole or (lengths < 1).any() or int(lengths.sum()) != len(ids) or (ids < 0).any():
+        raise ArraysError("its token ids are not rows of numbers")
+    return tuple(tuple(map(int, row)) for row in np.split(ids, np.cumsum(lengths)[:-1]))

@@ -8,16 +8,16 @@ what chance explains fails. Texts that a pruned vocabulary does not cover count 
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
+from ringkas.arrays import ArraysError, read_arrays
 from ringkas.errors import ArtifactError
 from ringkas.questions import Question, passages, questions, relevant
 from ringkas.runtimes.encoder import Encoder
@@ -134,23 +134,41 @@ def load_search_probe(folder: Path) -> SearchProbe | None:
     if not file.is_file():
         return None
     try:
-        # Opened here, for NumPy leaves a damaged file open.
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            texts = json.loads(arrays["header"].tobytes().decode("utf-8"))
-            return {
-                language: Asked(
-                    tuple(Question(query, tuple(answers)) for query, *answers in rows),
-                    arrays[f"queries-{language}"].astype(np.float32),
-                    arrays[f"passages-{language}"].astype(np.float32),
-                )
-                for language, rows in texts.items()
-            }
-    except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
-        raise ArtifactError(
-            f"{file} holds no reference vectors",
-            why=str(error),
-            fix="Verify against a model: --reference MODEL",
-        ) from None
+        arrays = read_arrays(file)
+        texts = msgspec.json.decode(arrays["header"].tobytes(), type=dict[str, list[tuple[str, ...]]])
+        return {language: _asked(language, rows, arrays) for language, rows in texts.items()}
+    except (*UNREADABLE, KeyError) as error:
+        raise no_vectors(file, error) from None
+
+
+# What reading a file of reference vectors raises where it is damaged.
+UNREADABLE = (ArraysError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def no_vectors(file: Path, error: BaseException) -> ArtifactError:
+    """What is said of a damaged file of reference vectors."""
+    return ArtifactError(
+        f"{file} holds no reference vectors", why=str(error), fix="Verify against a model: --reference MODEL"
+    )
+
+
+def as_vectors(stored: npt.NDArray[Any]) -> Vectors:
+    """Stored vectors as float32, after checking that they are rows of finite numbers."""
+    if stored.ndim != 2 or stored.dtype.kind != "f" or not np.isfinite(stored).all():
+        raise ArraysError(f"its vectors are {stored.dtype} of shape {stored.shape}, or not finite")
+    return stored.astype(np.float32)
+
+
+def _asked(language: str, rows: Sequence[tuple[str, ...]], arrays: Mapping[str, npt.NDArray[Any]]) -> Asked:
+    if not rows or min(map(len, rows)) < 2:
+        raise ArraysError(f"a question of {language} has no passages")
+    listed = tuple(Question(query, tuple(answers)) for query, *answers in rows)
+    asked = Asked(
+        listed, as_vectors(arrays[f"queries-{language}"]), as_vectors(arrays[f"passages-{language}"])
+    )
+    if (len(asked.query_vectors), len(asked.passage_vectors)) != (len(listed), len(passages(listed))):
+        raise ArraysError(f"it has not as many texts of {language} as vectors")
+    return asked
 
 
 def _encode(encoder: Encoder, asked: Sequence[Question]) -> tuple[Vectors, Vectors]:

@@ -15,7 +15,16 @@ import msgspec
 import xxhash
 
 from ringkas.errors import ArtifactError
-from ringkas.files import expand, is_inside, require_utf8, sha256, why_unreadable, write_json, xxh3
+from ringkas.files import (
+    expand,
+    is_inside,
+    read_whole,
+    require_utf8,
+    sha256,
+    why_unreadable,
+    write_json,
+    xxh3,
+)
 from ringkas.spec import EncodingSpec
 from ringkas.tokens import Ids
 from ringkas.vocabulary import load_kept_ids
@@ -24,6 +33,7 @@ from ringkas.vocabulary import load_kept_ids
 FORMAT_VERSION = 2
 MANIFEST_FILE = "ringkas.json"
 PARITY_FILE = "parity.json"
+SIGNATURE_FILE = f"{MANIFEST_FILE}.sig"
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,8 +140,8 @@ class Artifact:
         if not file.is_file():
             return None
         try:
-            return msgspec.json.decode(file.read_bytes(), type=RecordedParity)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return msgspec.json.decode(read_whole(file), type=RecordedParity)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ArtifactError(
                 f"{file} is not a parity report",
                 why=str(error),
@@ -203,7 +213,7 @@ def seal(path: Path, manifest: Manifest, changed: Collection[str] | None = None)
     names = sorted(
         file.relative_to(path).as_posix()
         for file in path.rglob("*")
-        if file.is_file() and file.name not in (MANIFEST_FILE, PARITY_FILE)
+        if file.is_file() and file.name not in (MANIFEST_FILE, PARITY_FILE, SIGNATURE_FILE)
     )
     known = {} if changed is None else manifest.files
     kept = {name: entry for name, entry in known.items() if name not in (changed or ())}
@@ -227,13 +237,13 @@ def manifest_checksum(fields: Mapping[str, Any]) -> str:
 def _read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST_FILE
     try:
-        data = file.read_bytes()
-    except PermissionError as error:
-        raise ArtifactError(f"{file} cannot be read", why=str(error.strerror), fix=_FETCH) from None
-    except OSError:
+        data = read_whole(file)
+    except (FileNotFoundError, NotADirectoryError):
         raise ArtifactError(
             f"{path} is not an artifact", why=f"it has no {MANIFEST_FILE}", fix="ringkas build makes one"
         ) from None
+    except OSError as error:
+        raise ArtifactError(f"{file} cannot be read", why=str(error.strerror), fix=_FETCH) from None
     try:
         version = msgspec.json.decode(data, type=_Version).format_version
         if version > FORMAT_VERSION:

@@ -26,6 +26,7 @@ from ringkas.commands.options import (
 from ringkas.commands.prune import prune
 from ringkas.commands.rebuild import rebuild
 from ringkas.commands.serve import serve
+from ringkas.commands.sign import sign
 from ringkas.commands.verify import verify
 from ringkas.errors import RingkasError, WishError
 from ringkas.version import __version__
@@ -65,6 +66,8 @@ class _Group(click.Group):
             ctx.exit(CLOSED_PIPE)
         except (click.exceptions.Exit, click.Abort):
             raise
+        except MemoryError:
+            _say("there is not enough memory; nothing was left half-written")
         except OSError as error:
             _say(f"{error.filename or 'input or output'}: {error.strerror or error}")
         except Exception:
@@ -117,7 +120,7 @@ def cli() -> None:
     """
 
 
-for command in (build, prune, rebuild, verify, evaluate, embed, serve, bench, inspect, doctor):
+for command in (build, prune, rebuild, verify, evaluate, embed, serve, bench, inspect, sign, doctor):
     cli.add_command(command)
 
 

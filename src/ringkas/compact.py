@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
+import msgspec
 import numpy as np
 from tokenizers import Tokenizer
 
-from ringkas.errors import ArtifactError
+from ringkas.arrays import ArraysError, read_arrays
+from ringkas.errors import ArtifactError, panics_as_errors
+from ringkas.files import read_whole
 from ringkas.spec import EncodingSpec
 
 COMPACT_FILE = "compact.npz"
@@ -70,12 +71,11 @@ def write_compact(folder: Path) -> bool:
 class CompactTokenizer:
     """Ids of texts, equal to those of the `tokenizer.json` it was made from."""
 
-    def __init__(self, header: dict[str, Any], pieces: Sequence[str], scores: Sequence[float]) -> None:
-        self.shell = Tokenizer.from_str(json.dumps(header["shell"]))
-        self.added: list[str] = header["added"]
-        self._before: list[int] = header["before"]
-        self._after: list[int] = header["after"]
-        self._unknown: int = header["unknown"]
+    def __init__(self, header: _Header, pieces: Sequence[str], scores: Sequence[float]) -> None:
+        self.shell = Tokenizer.from_str(json.dumps(header.shell))
+        self.added = header.added
+        self._before, self._after = header.before, header.after
+        self._unknown = header.unknown
         self._unknown_score = min(scores) - _UNKNOWN_PENALTY
         self._ids = dict(zip(pieces, range(len(pieces)), strict=True))
         self._scores = scores
@@ -135,16 +135,31 @@ def open_compact(folder: Path, spec: EncodingSpec) -> CompactTokenizer | None:
     if not file.is_file() or spec.lower_case:
         return None
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes())
-            pieces, scores = arrays["pieces"].tobytes().decode("utf-8").split("\n"), arrays["scores"].tolist()
-    except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        arrays = read_arrays(file)
+        header = msgspec.convert(json.loads(arrays["header"].tobytes()), _Header)
+        if header.digest != _digest(read_whole(folder / _TOKENIZER_FILE)):
+            return None
+        pieces, scores = arrays["pieces"].tobytes().decode("utf-8").split("\n"), arrays["scores"]
+        sums = scores.dtype == np.float64 and scores.shape == (len(pieces),) and np.isfinite(scores).all()
+        if not sums or not 0 <= header.unknown < len(pieces):
+            raise ArraysError("it has not a score for each piece")
+        with panics_as_errors():
+            return CompactTokenizer(header, pieces, scores.tolist())
+    except Exception as error:  # the tokenizers package raises bare Exception
         raise ArtifactError(
-            f"{file} is damaged", why=str(error), fix="Copy or build the artifact again"
+            f"{file} is damaged", why=str(error).partition("\n")[0], fix="Copy or build the artifact again"
         ) from None
-    if header["digest"] != _digest((folder / _TOKENIZER_FILE).read_bytes()):
-        return None
-    return CompactTokenizer(header, pieces, scores)
+
+
+class _Header(msgspec.Struct):
+    """The tokenizer without its pieces, and what it needs besides: `digest` is of the `tokenizer.json`."""
+
+    digest: str
+    shell: dict[str, Any]
+    unknown: int
+    added: list[str]
+    before: list[int]
+    after: list[int]
 
 
 def _around(processor: dict[str, Any] | None) -> tuple[list[int], list[int]] | None:

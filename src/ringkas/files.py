@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import glob
 import hashlib
@@ -9,6 +10,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -51,6 +53,26 @@ def why_unreadable(file: Path) -> str:
         return os.strerror(errno.EACCES)
     with file.open("rb") as stream:
         return NOT_FETCHED if stream.read(len(LFS_POINTER)) == LFS_POINTER else ""
+
+
+# A JSON file that is read whole: twice the largest tokenizer.json of a quarter of a million tokens.
+MOST_JSON = 1 << 27
+
+
+def read_whole(file: Path, most: int = MOST_JSON) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    A pipe would be waited for, a device or a file of holes read until the memory is full.
+
+    Raises:
+        OSError: there is none, it is not regular, is larger, or may not be read.
+    """
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(file))
+    if found.st_size > most:
+        raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, more than the {most} allowed", str(file))
+    return file.read_bytes()
 
 
 def require_utf8(path: Path) -> None:
@@ -208,6 +230,8 @@ def _is_stream(file: Path) -> bool:
     return is_open or (file.exists() and not file.is_file())
 
 
+# AT_FDCWD, and RENAME_EXCHANGE of renameat2.
+_HERE, _EXCHANGE = -100, 2
 # What this process is writing: its own number on anything else is a killed namesake's.
 _active: set[Path] = set()
 # A lock is taken within a moment of making what it holds; younger than this, nothing is swept without one.
@@ -294,6 +318,8 @@ def _place(partial: Path, place: Path) -> None:
 
 def _swap(partial: Path, place: Path, previous: Path) -> None:
     if place.exists():
+        if _exchange(partial, place):
+            return  # the earlier one now has the unfinished one's name, and is removed under it
         place.rename(previous)
     try:
         partial.rename(place)
@@ -302,6 +328,19 @@ def _swap(partial: Path, place: Path, previous: Path) -> None:
             previous.rename(place)
         raise
     shutil.rmtree(previous, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Gives each of two folders the other's name in one step, so that at no moment there is none.
+
+    False where the system (it is Linux's) or its file system cannot.
+    """
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    names = (os.fsencode(one), os.fsencode(other))
+    return bool(rename(_HERE, names[0], _HERE, names[1], _EXCHANGE) == 0)
 
 
 def _restore(place: Path, previous: Path) -> None:

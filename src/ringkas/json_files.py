@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ringkas.errors import CheckpointError
-from ringkas.files import LFS_POINTER, NOT_FETCHED
+from ringkas.files import LFS_POINTER, NOT_FETCHED, read_whole
 
 _Read = TypeVar("_Read")
 _REQUIRED: Any = object()
@@ -21,7 +21,7 @@ def read_json(file: Path, kind: type[_Read], absent: Any = _REQUIRED) -> _Read:
         CheckpointError: it is missing, cannot be read, or is not of that kind.
     """
     try:
-        data = file.read_bytes()
+        data = read_whole(file)
     except FileNotFoundError:
         if absent is not _REQUIRED:
             found: _Read = absent
@@ -35,7 +35,7 @@ def read_json(file: Path, kind: type[_Read], absent: Any = _REQUIRED) -> _Read:
         raise CheckpointError(f"{file} cannot be read", why=NOT_FETCHED, fix="Run: git lfs pull")
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read", why=str(error)) from None
 
 

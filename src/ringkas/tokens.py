@@ -14,13 +14,15 @@ from tokenizers import Tokenizer, normalizers
 
 from ringkas.compact import open_compact
 from ringkas.cutting import boundary, may_cut
-from ringkas.errors import CheckpointError
+from ringkas.errors import CheckpointError, panics_as_errors
+from ringkas.files import read_whole
 from ringkas.spec import EncodingSpec
 from ringkas.tokenizer_config import changes_tokenizer, resolve
 
 TOKENIZER_FILE = "tokenizer.json"
 # A text with more characters than this for each token that is kept is tried cut; none is shorter than a page.
 _CHARACTERS_A_TOKEN, _PAGE = 16, 8192
+_LONGEST_REASON = 300  # some quote what they could not read
 # The compact form is slower by the text: in a call with more, opening `tokenizer.json` pays.
 COMPACT_TEXTS = 512
 
@@ -161,14 +163,16 @@ def require_tokenizer(path: Path) -> None:
 def _open(path: Path) -> Tokenizer:
     require_tokenizer(path)
     try:
+        data = read_whole(path)
         if changes_tokenizer(path.parent):
-            document = json.loads(path.read_text(encoding="utf-8"))
-            return Tokenizer.from_str(json.dumps(resolve(document, path.parent)))
-        return Tokenizer.from_file(str(path))
+            data = json.dumps(resolve(json.loads(data), path.parent)).encode("utf-8")
+        with panics_as_errors():
+            return Tokenizer.from_buffer(data)
     except CheckpointError:
         raise
     except Exception as error:  # the tokenizers package raises bare Exception
-        raise CheckpointError(f"{path} cannot be read as a tokenizer", why=str(error)) from None
+        why = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path} cannot be read as a tokenizer", why=why[:_LONGEST_REASON]) from None
 
 
 def _lower_case_first(tokenizer: Tokenizer) -> None:

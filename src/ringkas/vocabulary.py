@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ringkas.arrays import ArraysError, read_array
 from ringkas.errors import ArtifactError
 from ringkas.tokens import Ids
 
@@ -22,7 +23,9 @@ def load_kept_ids(folder: Path) -> Ids:
     """
     file = folder / KEPT_IDS_FILE
     try:
-        ids = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        ids = read_array(file)
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise ArraysError(f"it holds {ids.dtype} of shape {ids.shape}")
+    except ArraysError as error:
         raise ArtifactError(f"{file} cannot be read", why=str(error), fix="Prune or copy it again") from None
     return np.asarray(ids, dtype=np.int64)

@@ -22,6 +22,7 @@ from ringkas.progress import Progress
 @click.argument("artifact", type=PLACE)
 @click.option("--reference", metavar="MODEL", help="Compare with this model instead of the stored vectors.")
 @click.option("--texts", multiple=True, type=PLACE, help="Your own texts: a file, or a .jsonl.")
+@click.option("--key", type=PLACE, help="Refuse what the holder of this public key did not sign.")
 @threads_option
 @witness_option
 @json_option
@@ -33,11 +34,18 @@ def verify(artifact: Path, reference: str | None, as_json: bool, **options: Any)
     Without --reference it uses the vectors that were stored at build time, so it needs no PyTorch. The
     report is kept as parity.json in the artifact.
     """
+    from ringkas.artifact import open_artifact
     from ringkas.commands.printing import print_report
     from ringkas.runtimes.parity.verify import verify as run
 
+    opened = open_artifact(artifact)
+    if options["key"] is not None:
+        from ringkas.signing import check_signature
+
+        check_signature(opened, options["key"])
+
     report = run(
-        artifact,
+        opened,
         reference=reference,
         witness=not options["no_witness"],
         texts=options["texts"],

@@ -17,8 +17,8 @@ from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, CheckpointError, TargetError
 from ringkas.export.vocabulary.prune import PruneOptions, make_plan, prune_checkpoint
 from ringkas.export.vocabulary.rewrite import copy_other_files
-from ringkas.export.vocabulary.weights import read_tensors
 from ringkas.runtimes.encoder import load_reference_encoder
+from ringkas.tensors import read_tensors
 from ringkas.tokens import TextTokenizer
 from ringkas.vocabulary import KEPT_IDS_FILE, VOCABULARY_FILE
 

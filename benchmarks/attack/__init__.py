@@ -1,0 +1,1 @@
+"""The campaign: hostile files, texts, moments and threads, and what became of each try."""

@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet
 
-.PHONY: install install-dev install-all demo test bench bench-peers gpu-artifacts gpu-rehearsal check docs format verify-full verify-hub clients clean
+.PHONY: install install-dev install-all demo test bench bench-peers gpu-artifacts gpu-rehearsal check docs format verify-full verify-hub clients attack wheel sbom clean
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -108,6 +108,30 @@ docs: install-dev
 format: install-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# An hour of attacks; goes on from its results file. KIND: files, texts, kills or threads (docs/attack.md).
+attack: install-all
+	$(BIN)/python benchmarks/attack $(or $(KIND),files) --hours $(or $(HOURS),1)
+
+# The wheel, the same bytes wherever it is built from one commit, and what is in it.
+wheel: install-dev
+	rm -rf dist/release && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation \
+		--outdir dist/release
+	$(BIN)/python -m zipfile --list dist/release/*.whl > dist/release/contents.txt
+	cd dist/release && sha256sum *.whl *.tar.gz > SHA256SUMS && cat SHA256SUMS
+
+# What an install for a device brings ([onnx]), as a CycloneDX bill of materials: dist/release/sbom.json.
+.peers/sbom/.installed: .venv/.torch
+	$(PYTHON) -m venv .peers/sbom
+	.peers/sbom/bin/python -m pip install --quiet "cyclonedx-bom>=7,<8"
+	touch $@
+
+sbom: wheel .peers/sbom/.installed
+	rm -rf .peers/runtime && $(PYTHON) -m venv --without-pip .peers/runtime
+	.peers/sbom/bin/python -m pip --python .peers/runtime/bin/python install --quiet \
+		"$$(ls -d $$PWD/dist/release/*.whl)[onnx]"
+	.peers/sbom/bin/cyclonedx-py environment .peers/runtime/bin/python --output-reproducible \
+		--pyproject pyproject.toml --output-file dist/release/sbom.json
 
 # The long parity runs that `make test` samples: all 1,004 sentences of 12 languages, XLM-R-large's shape.
 verify-full: install-dev

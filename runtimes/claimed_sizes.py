@@ -37,7 +37,7 @@ def _bounds(checkpoint: Checkpoint, tensors: Sequence[Tensor]) -> Iterator[tuple
     yield "head_dim", widest
     tables = [tensor.shape for tensor in tensors if tensor.name.endswith(f"{family.token_table}.weight")]
     yield "vocab_size", max((shape[0] for shape in tables if len(shape) == 2), default=0)
-    yield "hidden_size", max((shape[1] for shape in tables if len(shape) == 2), default=0)
+    yield "hidden_size", max((widest, *(shape[1] for shape in tables if len(shape) == 2)))
     if family.positions is not Positions.ROTARY:
         rows = [tensor.shape[0] for tensor in tensors if len(tensor.shape) == 2]
         yield "max_position_embeddings", max(rows, default=0)

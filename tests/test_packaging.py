@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -60,6 +61,33 @@ def test_wheel_holds_the_source_tree(built: tuple[Path, Path]) -> None:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert names == set(source_files())
     assert {f"ringkas/data/retrieval/{language}.jsonl" for language in LANGUAGES} <= names
+
+
+def test_wheel_is_the_same_from_another_place_and_time(tmp_path: Path) -> None:
+    apart = (
+        "tests",
+        "docs",
+        "benchmarks",
+        ".git",
+        ".venv",
+        ".peers",
+        "dist",
+        "build",
+        "__pycache__",
+        ".*_cache",
+    )
+    ignored = shutil.ignore_patterns(*apart)
+    wheels = []
+    for number, umask in enumerate((0o022, 0o077)):
+        tree = tmp_path / f"place-{number}" / "tree"
+        shutil.copytree(REPOSITORY, tree, symlinks=True, ignore=ignored)
+        for file in tree.rglob("*.py"):
+            os.utime(file, (10**9 + number, 10**9 + number), follow_symlinks=False)
+        command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(tree.parent)]
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+        subprocess.run([*command, str(tree)], check=True, capture_output=True, env=environment, umask=umask)
+        wheels.append(next(tree.parent.glob("*.whl")).read_bytes())
+    assert wheels[0] == wheels[1]
 
 
 def test_sdist_holds_tests_and_benchmarks(built: tuple[Path, Path]) -> None:

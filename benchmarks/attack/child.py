@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,13 +18,14 @@ from typing import Any, Self
 from attack.record import CRASH, HANG
 
 _HERE = Path(__file__).resolve().parent
+_WORKER = "from attack.worker import main; main()"
 
 
 class Child:
     """Does one job after another; started anew when it ended over one."""
 
-    def __init__(self, seconds: float = 30) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float = 30, code: str = _WORKER) -> None:
+        self._seconds, self._code = seconds, code
         self._process: subprocess.Popen[bytes] | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by leaving)
 
@@ -75,12 +77,19 @@ class Child:
         self._errors.seek(0)
         self._errors.truncate()
         return subprocess.Popen(
-            [sys.executable, "-c", "from attack.worker import main; main()"],
+            [sys.executable, "-c", self._code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment(),
         )
+
+
+def fork() -> int:
+    """`os.fork`; that threads do not come along, which newer Pythons warn of, is what is tried here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def environment() -> dict[str, str]:

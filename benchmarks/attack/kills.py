@@ -15,11 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from random import Random
 
+from attack.child import environment, fork
 from attack.record import DEFECT, HANG, LOST, Batch, Record, Try
 from attack.subjects import Subject, make_subjects
 from attack.worker import TEXTS
@@ -110,11 +112,13 @@ COMMANDS = (
     Command("bench", _bench, ("bench.json",)),
 )
 Trouble = Callable[[], None]
+# Where a fork that ends well leaves the names of its modules.
+_at_the_end: list[Path] = []
 
 
 def start(arguments: Sequence[str], log: Path, trouble: Trouble = lambda: None) -> int:
     """Runs a command in a fork of this process, which has all libraries at hand; its process id."""
-    process = os.fork()
+    process = fork()
     if process:
         return process
     try:
@@ -130,6 +134,8 @@ def start(arguments: Sequence[str], log: Path, trouble: Trouble = lambda: None) 
     except SystemExit as ending:
         sys.stdout.flush()
         sys.stderr.flush()
+        for file in _at_the_end:
+            file.write_text("\n".join(sys.modules), "utf-8")
         os._exit(ending.code if isinstance(ending.code, int) else 0)
     except BaseException:
         import traceback
@@ -225,11 +231,15 @@ class Kills:
 
     def _prepare(self, command: Command) -> None:
         """An undisturbed run: how long it takes, how often it touches files, what it makes."""
-        events, began = self.arena.folder / "events", time.monotonic()
-        status = wait(start(command.arguments(self.arena), self._log, counted(events)), _PATIENCE)
-        if status != 0:
-            raise RuntimeError(f"{command.name}, undisturbed: {status}: {self._log.read_text()[-2000:]}")
-        took = time.monotonic() - began
+        events, modules = self.arena.folder / "events", self.arena.folder / "modules"
+        for trouble in (lambda: _at_the_end.append(modules)), counted(events):
+            began = time.monotonic()
+            status = wait(start(command.arguments(self.arena), self._log, trouble), _PATIENCE)
+            if status != 0:
+                raise RuntimeError(f"{command.name}, undisturbed: {status}: {self._log.read_text()[-2000:]}")
+            took = time.monotonic() - began
+            if modules.exists():
+                _import(modules)
         self.arena.undisturbed[command.name] = (took, int(events.read_text()))
         events.unlink()
         self.arena.expected |= {name: digest(self.arena.folder / name) for name in command.makes}
@@ -336,6 +346,14 @@ def digest(place: Path) -> str:
     return total.hexdigest()
 
 
+def _import(listed: Path) -> None:
+    """Imports here what a command imported: the next fork touches its own files alone."""
+    for name in listed.read_text("utf-8").split("\n"):
+        with suppress(Exception):
+            import_module(name)
+    listed.unlink()
+
+
 def _data_now() -> int:
     lines = Path("/proc/self/status").read_text("utf-8").splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData"))
@@ -372,8 +390,6 @@ def open_campaign(work: Path, record: Record) -> Iterator[Batch]:
 
 def make_subjects_apart(place: Path) -> list[Subject]:
     """The subjects, made by another process: threads of libraries do not come along through a fork."""
-    from attack.child import environment
-
     code = "import sys, pathlib, attack.subjects as s; s.make_subjects(pathlib.Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, str(place)], env=environment(), check=True)
     return make_subjects(place)

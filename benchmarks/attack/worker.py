@@ -71,12 +71,27 @@ def plan(folder: Path) -> str:
     return hashlib.sha256(f"{ids} {names}".encode()).hexdigest()
 
 
-JOBS: dict[str, Callable[[Path], str]] = {
+def texts(folder: Path, seed: str, count: int) -> dict[str, Any]:
+    """Hostile texts through an encoder."""
+    from attack.texts import texts_job
+
+    return texts_job(folder, seed, count)
+
+
+def threads(folder: Path, **options: Any) -> dict[str, Any]:
+    """A round of many threads, many encoders, forks or signals."""
+    from attack.threads import threads_job
+
+    return threads_job(**options)
+
+
+JOBS: dict[str, Callable[[Path], Any]] = {
     "load": load, "verify": verify, "checkpoint": checkpoint, "plan": plan,
+    "texts": texts, "threads": threads,
 }  # fmt: skip
 
 
-def attempt(job: Callable[[Path], str], folder: Path) -> dict[str, Any]:
+def attempt(job: Callable[..., Any], folder: Path, **options: Any) -> dict[str, Any]:
     """What comes of a job: vectors, a refusal, or what must not be."""
     from ringkas.errors import RingkasError
 
@@ -84,7 +99,8 @@ def attempt(job: Callable[[Path], str], folder: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            answer = {"outcome": VECTORS, "digest": job(folder)}
+            found = job(folder, **options)
+        answer = {"outcome": VECTORS, **(found if isinstance(found, dict) else {"digest": found})}
     except RingkasError as error:
         clear = "\n" not in str(error) and len(str(error)) <= _LONGEST_MESSAGE
         answer = {"outcome": REFUSED if clear else UNCLEAR, "message": str(error)[:2000]}
@@ -107,8 +123,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for line in sys.stdin:
-        job = json.loads(line)
-        print(json.dumps(attempt(JOBS[job["job"]], Path(job["folder"]))), file=answers, flush=True)
+        options = json.loads(line)
+        job, folder = JOBS[options.pop("job")], Path(options.pop("folder"))
+        print(json.dumps(attempt(job, folder, **options)), file=answers, flush=True)
 
 
 def _digest(vectors: Any) -> str:

@@ -35,7 +35,7 @@ class Recipe:
 def recipe_of(artifact: Artifact) -> Recipe:
     """How the artifact is made again, into a folder `again`."""
     manifest = artifact.manifest
-    source, notes = manifest.source, []
+    source, notes = manifest.source, list[str]()
     model = source.model
     if model not in BUILT_IN and not (source.revision and _HUB_ID.fullmatch(model)):
         notes.append(f"{model} was a folder: put its place, with what it held then")

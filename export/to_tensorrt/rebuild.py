@@ -17,6 +17,7 @@ from ringkas.files import refuse_existing, staged_folder, write_json
 from ringkas.machine import tool_versions
 from ringkas.progress import QUIET, Progress
 from ringkas.quantize.for_tensorrt.schemes import tensorrt_scheme
+from ringkas.runtimes.engines.onnx_check import check_graph
 from ringkas.runtimes.engines.tensorrt_library import LIBRARIES, find_library
 from ringkas.runtimes.engines.tensorrt_record import DEFERRED, PLAN_FILE
 from ringkas.runtimes.parity.judge import ParityReport
@@ -56,6 +57,7 @@ def rebuild(
     place = Path(out) / wanted.name
     refuse_existing([place], overwrite=overwrite)
     opened.check_files()
+    _check_shipped_graph(opened)
     with staged_folder(place, overwrite=overwrite) as folder:
         report = add_plan(_copy(opened, wanted, folder), options, progress) or _shipped_report(folder, wanted)
     return Rebuilt(open_artifact(place), report)
@@ -89,6 +91,14 @@ def _check(opened: Artifact, wanted: Target, options: PlanOptions) -> None:
     if gpu is not None:
         check_gpu(there, gpu)
     profiles_for(opened.path, opened.manifest.encoding, options)
+
+
+def _check_shipped_graph(opened: Artifact) -> None:
+    """What TensorRT's parser gets may be anybody's: our own reading of it comes first."""
+    graph = str(opened.manifest.scheme.get("graph"))
+    if graph not in opened.manifest.files:
+        raise ArtifactError(f"{opened.path} carries no graph {graph[:80]!r}", fix="Build or copy it again")
+    check_graph(opened.path / graph)
 
 
 def _copy(opened: Artifact, wanted: Target, folder: Path) -> Artifact:

@@ -13,6 +13,7 @@ from ringkas.errors import (
     TargetError,
     TextError,
     WishError,
+    panics_as_errors,
 )
 
 
@@ -45,3 +46,21 @@ def test_missing_extra_gives_the_exact_command() -> None:
     assert str(MissingExtra("onnxruntime", "onnx")) == (
         "onnxruntime is not installed: this needs the extra [onnx]. Run: pip install 'ringkas[onnx]'."
     )
+
+
+def test_message_moves_no_cursor_and_is_no_longer_than_a_screen() -> None:
+    error = RingkasError("a \x1b[2J\x00 name\u202e of\nhostile\torigin", why="x" * 10_000, fix="Delete it")
+    assert str(error).isprintable()
+    assert len(str(error)) < 700
+    assert r"\x1b[2J\x00 name\u202e of hostile origin" in str(error)
+    assert "한국어 ไทย မြန်မာ" in str(RingkasError("한국어 ไทย မြန်မာ"))
+
+
+def test_panic_of_rust_is_an_error() -> None:
+    class PanicException(BaseException):
+        """As pyo3 names it."""
+
+    with pytest.raises(RuntimeError, match="index out of range"), panics_as_errors():
+        raise PanicException("index out of range\nnote: run with RUST_BACKTRACE=1")
+    with pytest.raises(KeyboardInterrupt), panics_as_errors():
+        raise KeyboardInterrupt

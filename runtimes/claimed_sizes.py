@@ -17,7 +17,7 @@ def check_claims(checkpoint: Checkpoint, tensors: Sequence[Tensor]) -> None:
         stated = checkpoint.family.value(checkpoint.config, key)
         if stated is None:
             continue
-        if not isinstance(stated, int) or not 0 < stated <= most:
+        if type(stated) is not int or not 0 < stated <= most:
             raise CheckpointError(
                 f"the weights of {checkpoint.path} do not fit its config.json",
                 why="tensors that are missing or differ in shape: "

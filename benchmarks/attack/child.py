@@ -76,13 +76,16 @@ class Child:
     def _start(self) -> subprocess.Popen[bytes]:
         self._errors.seek(0)
         self._errors.truncate()
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", self._code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment(),
         )
+        assert process.stdout is not None
+        process.stdout.readline()  # it is ready: what it imports takes no job's time
+        return process
 
 
 def fork() -> int:

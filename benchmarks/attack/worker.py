@@ -122,6 +122,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    print("ready", file=answers, flush=True)
     for line in sys.stdin:
         options = json.loads(line)
         job, folder = JOBS[options.pop("job")], Path(options.pop("folder"))

@@ -48,6 +48,8 @@ class OrtEngine(Engine):
         try:
             return np.asarray(self._session.run([name], feed)[0])
         except Exception as error:  # a type for each status: an id without a row, shapes that do not fit
+            if not type(error).__module__.startswith("onnxruntime"):
+                raise  # a signal's handler raised it, or the memory is full
             raise ArtifactError("ONNX Runtime could not run a batch", why=_first_line(error)) from None
 
     def _close(self) -> None:

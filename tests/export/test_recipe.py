@@ -49,6 +49,7 @@ def test_made_again_byte_for_byte(
     if scheme is not None and target != scheme["target"]:
         pytest.skip("a scheme is for its own target")
     folder = small_checkpoint(64, max_length=32)
+    (folder / "README.md").write_text("---\nlanguage: en\n---\n", "utf-8")  # a short probe
     options = BuildOptions(witness=False)
     if scheme is not None:
         (tmp_path / "scheme.json").write_text(json.dumps(scheme), "utf-8")

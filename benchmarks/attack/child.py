@@ -11,6 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -53,7 +54,11 @@ class Child:
     def close(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.communicate()
+            for pipe in (self._process.stdin, self._process.stdout):
+                with suppress(BrokenPipeError):  # what was still to be said to it
+                    assert pipe is not None
+                    pipe.close()
+            self._process.wait()
             self._process = None
 
     def __enter__(self) -> Self:
@@ -66,8 +71,8 @@ class Child:
         self._errors.close()
 
     def _ended(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
-        status = process.wait()
-        self._process = None
+        self.close()
+        status = process.returncode
         self._errors.seek(0)
         said = self._errors.read()[-400:].decode("utf-8", "replace")
         name = signal.Signals(-status).name if status < 0 else f"status {status}"

@@ -29,6 +29,15 @@ def stays_float(table: nn.Embedding) -> bool:
     return table.embedding_dim < _NARROWEST
 
 
+def rows_of(table: nn.Embedding) -> Tensor:
+    """What the table gives for each id, (rows, width): Gemma's scales what it looks up."""
+    if type(table) is nn.Embedding:
+        return table.weight.detach()
+    with torch.no_grad():
+        given: Tensor = table(torch.arange(table.num_embeddings))
+    return given
+
+
 def round_rows(table: Tensor) -> tuple[Tensor, Tensor]:
     """int8 (rows, width) and the float32 scale (rows, 1) of each row."""
     scale = (torch.maximum(table.amax(1, keepdim=True), -table.amin(1, keepdim=True)) / _LEVELS8).clamp(

@@ -144,6 +144,7 @@ def load_reference(
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False, local_files_only=True)
+        config.use_cache = False  # a decoder's keys and values are for generating
         encoder, info = AutoModel.from_pretrained(
             checkpoint.path,
             config=config,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError, MissingExtra, TargetError
-from ringkas.family import Gguf
+from ringkas.family import Config, Gguf, Positions
 from ringkas.runtimes.engines.llama_check import POOLING_NUMBERS
 
 _SUFFIXES = (".weight", ".bias")
@@ -57,7 +57,7 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
     Raises:
         TargetError: it cannot.
     """
-    facts = checkpoint.family.gguf
+    facts = checkpoint.family.gguf_of(checkpoint.config)
     if isinstance(facts, str):
         raise TargetError(f"{checkpoint.name} cannot become a GGUF file", why=facts, fix="Use an ONNX target")
     for problem in _differences(checkpoint, facts):
@@ -76,5 +76,30 @@ def _differences(checkpoint: Checkpoint, facts: Gguf) -> Iterable[str]:
             yield f"its config.json has {key} = {value!r}"
     if checkpoint.spec.pooling.modes not in POOLING_NUMBERS:
         yield f"it pools by {'+'.join(checkpoint.spec.pooling.modes)}"
-    if checkpoint.dense:
-        yield "it has a Dense layer after the pooling"
+    if len(checkpoint.dense) > facts.dense:
+        yield "it has a Dense layer after the pooling" if not facts.dense else "it has many Dense layers"
+    for layer in checkpoint.dense:
+        if layer.bias or layer.activation != "identity":
+            yield "its Dense layers have biases or an activation"
+    if checkpoint.dense and checkpoint.spec.dimension != checkpoint.config["hidden_size"]:
+        yield "its Dense layers give vectors of another width than the encoder's"
+    if checkpoint.family.positions is Positions.ROTARY:
+        yield from (f"its rotary positions are of the type {kind!r}" for kind in _scaled(checkpoint.config))
+    window = checkpoint.config.get("sliding_window")
+    if not facts.windows and window and checkpoint.spec.max_length > window and _slides(checkpoint.config):
+        yield f"its window is {window} tokens and a text may have {checkpoint.spec.max_length}"
+
+
+def _scaled(config: Config) -> Iterable[str]:
+    """The types of rotary positions that are more than an angle for each place."""
+    stated = [config.get("rope_parameters") or {}, config.get("rope_scaling") or {}]
+    stated += [inner for one in stated for inner in one.values() if isinstance(inner, Mapping)]
+    kinds = [one.get("rope_type", one.get("type")) for one in stated]
+    yield from (str(kind) for kind in kinds if kind not in (None, "default"))
+    if any(one.get("partial_rotary_factor", 1) != 1 for one in (*stated, config)):
+        yield "partial"
+
+
+def _slides(config: Config) -> bool:
+    # Of the families that may go without their window, this key takes it away.
+    return bool(config.get("use_sliding_window", True))

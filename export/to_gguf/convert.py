@@ -15,12 +15,13 @@ from ringkas.checkpoint import Checkpoint
 from ringkas.errors import MissingExtra
 from ringkas.export.to_gguf.architecture import Architecture, architecture_of
 from ringkas.export.to_gguf.llama_quantize import llama_quantize
-from ringkas.export.to_gguf.metadata import size_label, write_metadata
+from ringkas.export.to_gguf.metadata import size_label, write_heads, write_metadata
 from ringkas.export.to_gguf.tensors import (
     TABLE,
     GgufTensor,
     describe,
     fallback_warnings,
+    in_order,
     plan_tensors,
     tensor_values,
     write_tensors,
@@ -60,7 +61,12 @@ class _Plan:
 
     @property
     def state(self) -> State:
-        return self.reference.encoder.state_dict()
+        """The encoder's tensors, and the Dense modules' as llama.cpp numbers them, from 2 on."""
+        dense = dict(self.reference.dense.named_parameters())
+        return self.reference.encoder.state_dict() | {
+            f"dense_{number}.weight": dense[f"{number - 2}.weight"].detach()
+            for number in range(2, 2 + len(self.checkpoint.dense))
+        }
 
     def tensors(self) -> list[GgufTensor]:
         return plan_tensors(self.checkpoint, self.architecture, self.scheme, self.state)
@@ -123,10 +129,12 @@ def _write_calibrated(plan: _Plan, file: Path, progress: Progress) -> dict[str, 
 
     def encode(tensor: GgufTensor) -> npt.NDArray[Any]:
         if tensor.source in calibrated.blocks:
-            return calibrated.blocks[tensor.source]
+            return in_order(tensor, calibrated.blocks[tensor.source])
         values = calibrated.floats.get(tensor.source)
         if values is None:
             values = tensor_values(tensor, plan.checkpoint, plan.state)
+        else:
+            values = in_order(tensor, values)
         return to_blocks(values, tensor.kind)
 
     _write_file(plan, file, encode)
@@ -161,6 +169,10 @@ def _write_file(plan: _Plan, file: Path, encode: Callable[[GgufTensor], npt.NDAr
         writer, plan.checkpoint, plan.architecture, read_vocabulary(plan.checkpoint, rows), plan.scheme
     )
     writer.add_size_label(size_label(_parameters(plan)))
+    if plan.checkpoint.family.grouped_heads:
+        write_heads(writer, plan.checkpoint, {tensor.name: tensor.shape[0] for tensor in tensors})
+    for number, layer in enumerate(plan.checkpoint.dense, 2):
+        writer.add_dense_features_dims(f"dense_{number}", layer.in_features, layer.out_features)
     token_types = next((t.shape[0] for t in tensors if t.name == "token_types.weight"), None)
     if token_types is not None:
         writer.add_token_type_count(token_types)

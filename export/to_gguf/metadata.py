@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ringkas.builtin import published_name
@@ -76,11 +76,22 @@ def _shape(writer: Any, checkpoint: Checkpoint, architecture: Architecture) -> N
     writer.add_block_count(int(family.value(config, "num_hidden_layers")))
     writer.add_head_count(int(family.value(config, "num_attention_heads")))
     key, default = facts.epsilon
-    writer.add_layer_norm_eps(float(default if key is None else config.get(key, default)))
-    writer.add_causal_attention(False)
+    epsilon = float(default if key is None else config.get(key, default))
+    (writer.add_layer_norm_rms_eps if facts.rms else writer.add_layer_norm_eps)(epsilon)
+    writer.add_causal_attention(family.is_causal(config))
     writer.add_uint32(f"{architecture.name}.pooling_type", POOLING_NUMBERS[checkpoint.spec.pooling.modes])
     for name, value in facts.keys(config).items():
         _add(writer, f"{architecture.name}.{name}", value)
+
+
+def write_heads(writer: Any, checkpoint: Checkpoint, rows: Mapping[str, int]) -> None:
+    """How wide a head is and how many heads share keys and values, by the rows of a layer's matrices."""
+    size = rows["blk.0.attn_q.weight"] // int(
+        checkpoint.family.value(checkpoint.config, "num_attention_heads")
+    )
+    writer.add_key_length(size)
+    writer.add_value_length(size)
+    writer.add_head_count_kv(rows["blk.0.attn_k.weight"] // size)
 
 
 def _add(writer: Any, key: str, value: GgufValue) -> None:
@@ -96,11 +107,13 @@ def _add(writer: Any, key: str, value: GgufValue) -> None:
 
 def _tokenizer(writer: Any, vocabulary: Vocabulary) -> None:
     writer.add_tokenizer_model(vocabulary.model)
-    writer.add_tokenizer_pre("default")
+    writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list([token.encode("utf-8") for token in vocabulary.tokens])
     if vocabulary.scores:
         writer.add_token_scores(list(vocabulary.scores))
     writer.add_token_types(list(vocabulary.types))
+    if vocabulary.merges:
+        writer.add_token_merges(list(vocabulary.merges))
     if vocabulary.charsmap:
         writer.add_precompiled_charsmap(vocabulary.charsmap)
     for name, value in vocabulary.special_ids.items():

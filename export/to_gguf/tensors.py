@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +23,24 @@ if TYPE_CHECKING:
 # Roles of tensors by their GGUF name; every other matrix is a linear layer, every vector stays float32.
 TABLE, POSITIONS, TOKEN_TYPES = "token_embd.weight", "position_embd.weight", "token_types.weight"
 LINEAR = "linear"
+_PAIRED = re.compile(r"\.attn_[qk]\.(weight|bias)$")
 
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """One tensor: `kind` is its ggml type, `asked` the type that the scheme names for it."""
+    """One tensor: `kind` is its ggml type, `asked` the type that the scheme names for it.
+
+    `head` is the width of the heads whose rows are put in pairs (0: they stay in order), `shift` what is
+    added to every value.
+    """
 
     name: str
     source: str
     shape: tuple[int, ...]
     kind: str
     asked: str
+    head: int = 0
+    shift: float = 0.0
 
     @property
     def role(self) -> str:
@@ -66,7 +74,31 @@ def plan_tensors(
             shape = (checkpoint.spec.max_length, shape[1])
         asked = _asked_type(name, shape, scheme)
         planned.append(GgufTensor(name, source, shape, fitting_type(asked, shape[-1]), asked))
-    return planned
+    return [_arranged_as(architecture, checkpoint, tensor, planned) for tensor in planned]
+
+
+def _arranged_as(
+    architecture: Architecture, checkpoint: Checkpoint, tensor: GgufTensor, planned: Sequence[GgufTensor]
+) -> GgufTensor:
+    """The tensor with what llama.cpp's graph wants done to its values."""
+    if architecture.gguf.norm_shift and tensor.name.endswith("norm.weight"):
+        return replace(tensor, shift=architecture.gguf.norm_shift)
+    if architecture.gguf.paired_rotary and _PAIRED.search(tensor.name):
+        queries = next(one.shape[0] for one in planned if one.name == "blk.0.attn_q.weight")
+        heads = int(checkpoint.family.value(checkpoint.config, "num_attention_heads"))
+        return replace(tensor, head=queries // heads)
+    return tensor
+
+
+def in_order(tensor: GgufTensor, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Rows of transformers' tensor, float or packed, in the order of the file.
+
+    transformers rotates channel i of a head with i + half, llama.cpp's `llama` graph 2i with 2i + 1.
+    """
+    if not tensor.head:
+        return rows
+    places = np.arange(len(rows)).reshape(-1, 2, tensor.head // 2).swapaxes(1, 2).reshape(-1)
+    return np.ascontiguousarray(rows[places])
 
 
 def tensor_values(
@@ -77,7 +109,9 @@ def tensor_values(
     if tensor.name == POSITIONS:
         offset = checkpoint.family.position_offset(checkpoint.config)
         values = values[offset : offset + checkpoint.spec.max_length]
-    return np.ascontiguousarray(values)
+    if tensor.shift:
+        values = values + np.float32(tensor.shift)
+    return in_order(tensor, np.ascontiguousarray(values))
 
 
 def write_tensors(

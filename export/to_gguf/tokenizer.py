@@ -36,7 +36,8 @@ class TokenType(IntEnum):
 class Vocabulary:
     """Parallel sequences, one entry a row of the token table, and the keys below `tokenizer.ggml.`.
 
-    `scores` is empty where the model has none (WordPiece).
+    `scores` is empty where the model has none (WordPiece, byte-level BPE), `merges` where it has no merges.
+    `pre` is llama.cpp's name for how texts are split before they are merged.
     """
 
     model: str
@@ -46,6 +47,8 @@ class Vocabulary:
     special_ids: Mapping[str, int]
     flags: Mapping[str, bool]
     charsmap: bytes = b""
+    merges: Sequence[str] = ()
+    pre: str = "default"
 
 
 def read_vocabulary(checkpoint: Checkpoint, rows: int) -> Vocabulary:
@@ -156,41 +159,114 @@ def _unigram(tokenizer: Mapping[str, Any], table: _Table, checkpoint: Checkpoint
     )
 
 
+def _bpe(tokenizer: Mapping[str, Any], table: _Table, checkpoint: Checkpoint) -> Vocabulary:
+    reader = _byte_fallback_bpe if tokenizer["model"].get("byte_fallback") else _byte_level_bpe
+    return reader(tokenizer, table, checkpoint)
+
+
 def _byte_fallback_bpe(tokenizer: Mapping[str, Any], table: _Table, checkpoint: Checkpoint) -> Vocabulary:
-    """SentencePiece's BPE as Gemma has it: llama.cpp merges by score, here less the rank of the merge."""
+    """SentencePiece's BPE (Gemma, Llama-2): llama.cpp merges by score, here less the rank of the merge."""
     model = tokenizer["model"]
-    if not model.get("byte_fallback"):
-        raise TargetError(
-            f"{checkpoint.name} has a byte-level BPE tokenizer",
-            why="llama.cpp needs the name of its pre-tokenizer, which cannot be read from the file",
-            fix="Use an ONNX target",
-        )
     ranks: dict[str, int] = {}
-    for rank, merge in enumerate(model["merges"]):
-        ranks.setdefault("".join(merge.split(" ", 1) if isinstance(merge, str) else merge), rank)
+    for rank, merge in enumerate(_merges(model)):
+        ranks.setdefault(merge.replace(" ", "", 1), rank)
     for token, row in model["vocab"].items():
         kind = TokenType.BYTE if _is_byte(token) else TokenType.NORMAL
         score = -float(ranks.get(token, len(ranks)))
         table.put(row, token, TokenType.UNKNOWN if token == model["unk_token"] else kind, score)
     table.put_added()
-    first, last = _frame(tokenizer)
-    ids = {"bos": first, "eos": last} | _named(
-        table, {"unknown": model["unk_token"], "padding": "<pad>", "mask": "<mask>", "eos": "<eos>"}
-    )
+    ids, flags = _frame_of_bpe(tokenizer)
+    named = {"unknown": model["unk_token"], "padding": "<pad>", "mask": "<mask>", "eos": "<eos>"}
     return Vocabulary(
         "llama",
         table.without_duplicates(),
         table.types,
         table.scores,
-        {name: id for name, id in ids.items() if id >= 0},
-        {"add_bos_token": first >= 0, "add_eos_token": last >= 0, "add_space_prefix": False},
+        ids | _named(table, named),
+        flags | {"add_space_prefix": _puts_a_space_first(tokenizer)},
+    )
+
+
+def _byte_level_bpe(tokenizer: Mapping[str, Any], table: _Table, checkpoint: Checkpoint) -> Vocabulary:
+    """BPE of bytes (Qwen, Llama 3): llama.cpp merges in the order of the file, and splits by a named rule."""
+    pre = _pre_tokenizer(tokenizer)
+    if pre is None:
+        raise TargetError(
+            f"{checkpoint.name} has a byte-level BPE tokenizer that splits texts by a rule of its own",
+            why="llama.cpp knows such rules by their names alone, and has none known to be this",
+            fix=f"Use an ONNX target. Known: {', '.join(sorted(set(_PRE_TOKENIZERS.values())))}",
+        )
+    for token, row in tokenizer["model"]["vocab"].items():
+        table.put(row, token, TokenType.NORMAL)
+    table.put_added()
+    ids, flags = _frame_of_bpe(tokenizer)
+    return Vocabulary(
+        "gpt2",
+        table.without_duplicates(),
+        table.types,
+        (),
+        ids | _padding(table, checkpoint),
+        flags,
+        merges=list(_merges(tokenizer["model"])),
+        pre=pre,
+    )
+
+
+def _merges(model: Mapping[str, Any]) -> Iterator[str]:
+    """Each merge as "left right": files of old write it so, newer ones as two strings."""
+    return (merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"])
+
+
+def _frame_of_bpe(tokenizer: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, bool]]:
+    """The ids of what stands before and after a text, where anything does, and whether it does."""
+    ids = dict(zip(("bos", "eos"), _frame(tokenizer), strict=True))
+    flags = {f"add_{name}_token": id >= 0 for name, id in ids.items()}
+    return {name: id for name, id in ids.items() if id >= 0}, flags
+
+
+def _padding(table: _Table, checkpoint: Checkpoint) -> dict[str, int]:
+    pad = checkpoint.spec.pad_id
+    return {"padding": pad} if pad in table.added else {}
+
+
+def _puts_a_space_first(tokenizer: Mapping[str, Any]) -> bool:
+    if any(_find(tokenizer.get("normalizer"), "Prepend")):
+        return True
+    parts = _find(tokenizer.get("pre_tokenizer"), "Metaspace")
+    return any(part.get("prepend_scheme", "always") != "never" for part in parts)
+
+
+# llama.cpp's names (llama-vocab.cpp) by the expression that tokenizer.json splits by.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_PRE_TOKENIZERS: Mapping[str | None, str] = {
+    _WORDS % "": "qwen2",
+    _WORDS % "{1,3}": "llama-bpe",
+    None: "gpt-2",
+}
+
+
+def _pre_tokenizer(tokenizer: Mapping[str, Any]) -> str | None:
+    """llama.cpp's name for the rule by which a byte-level BPE splits texts; None where it has none."""
+    parts = tokenizer.get("pre_tokenizer")
+    levels, splits = list(_find(parts, "ByteLevel")), list(_find(parts, "Split"))
+    if len(levels) != 1 or len(splits) > 1 or levels[0].get("add_prefix_space"):
+        return None
+    if not splits:  # then ByteLevel itself splits, by GPT-2's expression
+        return _PRE_TOKENIZERS[None] if levels[0].get("use_regex", True) else None
+    pattern = splits[0].get("pattern", {}).get("Regex")
+    plain = splits[0].get("behavior") == "Isolated" and not splits[0].get("invert")
+    return (
+        _PRE_TOKENIZERS.get(pattern) if pattern and plain and not levels[0].get("use_regex", True) else None
     )
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any], _Table, Checkpoint], Vocabulary]] = {
     "WordPiece": _word_piece,
     "Unigram": _unigram,
-    "BPE": _byte_fallback_bpe,
+    "BPE": _bpe,
 }
 
 

@@ -315,7 +315,7 @@ def _tables(encoder: nn.Module, scheme: OnnxScheme) -> dict[str, nn.Module]:
     for name, module in encoder.named_modules():
         if not isinstance(module, nn.Embedding) or tables.stays_float(module):
             continue
-        table = module.weight.detach()
+        table = tables.rows_of(module)
         if scheme.table_bits == 4 and tables.is_token_table(name):
             found[name] = BlockTable(*tables.round_blocks(table, scheme.table_block))
         else:

@@ -15,7 +15,7 @@ from ringkas.quantize.for_tensorrt.layers import QdqInput, QdqLinear, QdqTable, 
 from ringkas.quantize.for_tensorrt.schemes import Levels, Range, TensorRTScheme
 from ringkas.quantize.rounding import round8
 from ringkas.quantize.smooth import Affine, centred, transformed
-from ringkas.quantize.tables import is_token_table, round_rows
+from ringkas.quantize.tables import is_token_table, round_rows, rows_of
 from ringkas.runtimes.reference import Reference, load_reference
 
 # The smallest scale: of a channel of zeros, and what float16 still holds as a normal number.
@@ -141,6 +141,6 @@ def _quantise_table(encoder: nn.Module, scheme: TensorRTScheme) -> int:
     total = sum(value.numel() for value in encoder.state_dict().values())
     if table.weight.numel() < scheme.table_share * total:
         return 16
-    integers, scale = round_rows(table.weight.detach().float())
+    integers, scale = round_rows(rows_of(table).float())
     encoder.set_submodule(name, QdqTable(integers, scale[:, 0].to(table.weight.dtype)))
     return 8

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ringkas.errors import ArtifactError
 from ringkas.families import FAMILIES
+from ringkas.family import Gguf
 from ringkas.runtimes.engines.llama_header import GgufHeader
 from ringkas.spec import EncodingSpec
 
@@ -15,11 +16,12 @@ POOLING_NUMBERS: Mapping[tuple[str, ...], int] = {("mean",): 1, ("cls",): 2, ("l
 
 _MOST_LAYERS, _WIDEST, _LONGEST = 512, 1 << 16, 1 << 20
 
-# The tensors of each architecture, from the families that become it.
-_TENSORS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    family.gguf.architecture: family.gguf.shapes
+# What is known of each architecture, from the families that become it.
+_ROWS: Mapping[str, Gguf] = {
+    row.architecture: row
     for family in FAMILIES.values()
-    if not isinstance(family.gguf, str)
+    for row in (family.gguf, family.gguf_two_ways)
+    if isinstance(row, Gguf)
 }
 
 # What the graph adds or multiplies as it is, so that only float32 will do.
@@ -35,8 +37,8 @@ def check_header(header: GgufHeader, spec: EncodingSpec, path: Path) -> None:
 
 
 def _problems(header: GgufHeader, spec: EncodingSpec) -> Iterator[str]:
-    if header.architecture not in _TENSORS:
-        yield f"it holds the architecture {header.architecture!r}, not {' or '.join(_TENSORS)}"
+    if header.architecture not in _ROWS:
+        yield f"it holds the architecture {header.architecture!r}, not {' or '.join(_ROWS)}"
     yield from _key_problems(header, spec)
     sizes = _sizes(header)
     bounds = {
@@ -44,13 +46,19 @@ def _problems(header: GgufHeader, spec: EncodingSpec) -> Iterator[str]:
         "inner": _WIDEST,
         "context": _LONGEST,
         "heads": _WIDEST,
+        "head": _WIDEST,
+        "shared": _WIDEST,
         "layers": _MOST_LAYERS,
     }
     for name, most in bounds.items():
         if not 1 <= sizes[name] <= most:
             yield f"it states {sizes[name]} for {name}"
-    if sizes["width"] % sizes["heads"]:
+    if sizes["queries"] != sizes["width"] and header.shape_key("attention.key_length") is None:
         yield f"its width {sizes['width']} is no multiple of its {sizes['heads']} heads"
+    if sizes["queries"] % sizes["shared"]:
+        yield f"its {sizes['heads']} heads cannot share keys {sizes['shared']} wide"
+    if header.shape_key("attention.value_length") != header.shape_key("attention.key_length"):
+        yield "its keys and values differ in width"
     if spec.max_length > sizes["context"]:
         yield f"its context of {sizes['context']} tokens is shorter than the manifest's {spec.max_length}"
     if spec.dimension != sizes["width"]:
@@ -65,10 +73,13 @@ def _key_problems(header: GgufHeader, spec: EncodingSpec) -> Iterator[str]:
         yield "it has no pooling_type: llama.cpp would give one vector a token"
     if pooling != POOLING_NUMBERS.get(spec.pooling.modes):
         yield f"its pooling_type is {pooling}, the manifest says {'+'.join(spec.pooling.modes)}"
-    if header.shape_key("attention.causal") is not False:
-        yield "it does not say that its attention is not causal"
-    if not isinstance(header.shape_key("attention.layer_norm_epsilon"), float):
-        yield "it has no layer_norm_epsilon"
+    if not isinstance(header.shape_key("attention.causal"), bool):
+        yield "it does not say whether its attention is causal"
+    elif header.shape_key("attention.causal") and not FAMILIES[spec.family].causal:
+        yield "its attention is causal, its family's is not"
+    key = "layer_norm_rms_epsilon" if _ROWS[header.architecture].rms else "layer_norm_epsilon"
+    if not isinstance(header.shape_key(f"attention.{key}"), float):
+        yield f"it has no {key}"
 
 
 def _sizes(header: GgufHeader) -> dict[str, int]:
@@ -78,6 +89,9 @@ def _sizes(header: GgufHeader) -> dict[str, int]:
         "context": "context_length",
         "heads": "attention.head_count",
         "layers": "block_count",
+        "head": "attention.key_length",
+        "sharing": "attention.head_count_kv",
+        "dense_inner": "dense_2_feat_out",
     }
     found = {name: header.shape_key(key) for name, key in keys.items()}
     sizes = {name: value if type(value) is int else 0 for name, value in found.items()}
@@ -85,6 +99,9 @@ def _sizes(header: GgufHeader) -> dict[str, int]:
     tokens = header.metadata.get("tokenizer.ggml.tokens")
     sizes["token_types"] = types if type(types) is int else 0
     sizes["vocabulary"] = len(tokens) if isinstance(tokens, list) else 0
+    sizes["head"] = sizes["head"] or sizes["width"] // max(1, sizes["heads"])
+    sizes["queries"] = sizes["head"] * sizes["heads"]
+    sizes["shared"] = sizes["head"] * (sizes["sharing"] or sizes["heads"])
     sizes["three_widths"], sizes["two_inner"] = 3 * sizes["width"], 2 * sizes["inner"]
     return sizes
 
@@ -104,7 +121,7 @@ def _vocabulary_problems(header: GgufHeader) -> Iterator[str]:
 
 def _tensor_problems(header: GgufHeader, sizes: Mapping[str, int]) -> Iterator[str]:
     expected = 0
-    for template, names in _TENSORS[header.architecture].items():
+    for template, names in _ROWS[header.architecture].shapes.items():
         shape = tuple(sizes[name] for name in names)
         layers = range(sizes["layers"]) if "{}" in template else range(1)
         for layer in layers:

@@ -29,6 +29,7 @@ _MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
 _NO_POOLING = 0
 _MIN_NORM = 1e-12
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
+_FLOAT32 = 0  # GGML_TYPE_F32
 
 
 class LlamaEngine(Engine):
@@ -157,11 +158,14 @@ class _Context:
         params.n_threads = params.n_threads_batch = threads
         params.pooling_type = pooling
         params.embeddings = True
+        # Of causal models, which keep keys and values: in float16, as by default, they would be rounded.
+        params.type_k = params.type_v = _FLOAT32
         self._context = llama.llama_init_from_model(model, params)
         if not self._context:
             raise ArtifactError(
                 f"llama.cpp cannot make a context for {capacity} tokens", why="there may be too little memory"
             )
+        self._memory = llama.llama_get_memory(self._context)  # null where nothing is kept between calls
         self._tokens = np.zeros(capacity, dtype=np.int32)
         self._positions = np.zeros(capacity, dtype=np.int32)
         self._sequences = np.zeros(capacity, dtype=np.int32)
@@ -194,7 +198,10 @@ class _Context:
         np.concatenate(rows, out=self._tokens[:count])
         np.concatenate([np.arange(length, dtype=np.int32) for length in lengths], out=self._positions[:count])
         self._sequences[:count] = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
-        return int(self._llama.llama_encode(self._context, self._batch))
+        if self._memory is None:
+            return int(self._llama.llama_encode(self._context, self._batch))
+        self._llama.llama_memory_clear(self._memory, False)
+        return int(self._llama.llama_decode(self._context, self._batch))
 
     def sequence_vector(self, sequence: int) -> Vectors:
         """A copy of the pooled vector of one sequence of the last call."""

@@ -87,6 +87,103 @@ def _modernbert_keys(config: Config) -> dict[str, GgufValue]:
     }
 
 
+# Decoders: gated feed-forward, RMSNorm, rotary positions, heads that share keys and values.
+_DECODER_ROLES = (
+    Role(ATTENTION_INPUT, ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), Handling.CENTRED),
+    Role(ATTENTION_OUTPUT, ("self_attn.o_proj",), Handling.STATIC),
+    Role(FEED_FORWARD_INPUT, ("mlp.gate_proj", "mlp.up_proj"), Handling.CENTRED),
+    Role(FEED_FORWARD_OUTPUT, ("mlp.down_proj",), Handling.ROW),
+)
+
+
+def _rope_keys(config: Config) -> dict[str, GgufValue]:
+    rope = config.get("rope_parameters") or {}
+    return {"rope.freq_base": float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)}
+
+
+_LLAMA_GGUF = Gguf(
+    "llama",
+    {
+        "token_embd.weight": ("width", "vocabulary"),
+        "output_norm.weight": ("width",),
+        "blk.{}.attn_norm.weight": ("width",),
+        "blk.{}.attn_q.weight": ("width", "queries"),
+        "blk.{}.attn_q.bias?": ("queries",),
+        "blk.{}.attn_k.weight": ("width", "shared"),
+        "blk.{}.attn_k.bias?": ("shared",),
+        "blk.{}.attn_v.weight": ("width", "shared"),
+        "blk.{}.attn_v.bias?": ("shared",),
+        "blk.{}.attn_output.weight": ("queries", "width"),
+        "blk.{}.attn_output.bias?": ("width",),
+        "blk.{}.ffn_norm.weight": ("width",),
+        "blk.{}.ffn_gate.weight": ("width", "inner"),
+        "blk.{}.ffn_gate.bias?": ("inner",),
+        "blk.{}.ffn_up.weight": ("width", "inner"),
+        "blk.{}.ffn_up.bias?": ("inner",),
+        "blk.{}.ffn_down.weight": ("inner", "width"),
+        "blk.{}.ffn_down.bias?": ("width",),
+    },
+    epsilon=("rms_norm_eps", 1e-6),
+    required={"hidden_act": ("silu", None)},
+    keys=_rope_keys,
+    rms=True,
+    paired_rotary=True,
+)
+
+# A layer of the graphs that norm queries and keys head by head.
+_QK_NORM_LAYER = {
+    "blk.{}.attn_norm.weight": ("width",),
+    "blk.{}.attn_q.weight": ("width", "queries"),
+    "blk.{}.attn_q_norm.weight": ("head",),
+    "blk.{}.attn_k.weight": ("width", "shared"),
+    "blk.{}.attn_k_norm.weight": ("head",),
+    "blk.{}.attn_v.weight": ("width", "shared"),
+    "blk.{}.attn_output.weight": ("queries", "width"),
+    "blk.{}.ffn_norm.weight": ("width",),
+    "blk.{}.ffn_gate.weight": ("width", "inner"),
+    "blk.{}.ffn_up.weight": ("width", "inner"),
+    "blk.{}.ffn_down.weight": ("inner", "width"),
+}
+
+
+def _gemma_keys(config: Config) -> dict[str, GgufValue]:
+    rope = config.get("rope_parameters") or {}
+    everywhere = rope.get("full_attention", {}).get("rope_theta") or config.get("rope_theta") or 1e6
+    nearby = rope.get("sliding_attention", {}).get("rope_theta") or config.get("rope_local_base_freq") or 1e4
+    kinds = config.get("layer_types")
+    every = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6
+    return {
+        "rope.freq_base": float(everywhere),
+        "rope.freq_base_swa": float(nearby),
+        "attention.sliding_window": int(config.get("sliding_window") or 4096),
+        "attention.sliding_window_pattern": (
+            [kind == "sliding_attention" for kind in kinds] if kinds else int(every)
+        ),
+    }
+
+
+_GEMMA_GGUF = Gguf(
+    "gemma3",
+    {
+        "token_embd.weight": ("width", "vocabulary"),
+        "output_norm.weight": ("width",),
+        **_QK_NORM_LAYER,
+        "blk.{}.post_attention_norm.weight": ("width",),
+        "blk.{}.post_ffw_norm.weight": ("width",),
+    },
+    epsilon=("rms_norm_eps", 1e-6),
+    required={
+        "hidden_activation": ("gelu_pytorch_tanh", None),
+        "attention_bias": (False, None),
+        "attn_logit_softcapping": (None,),
+        "is_causal": (True, None),  # the window would be as wide on both sides, where llama.cpp halves it
+    },
+    keys=_gemma_keys,
+    rms=True,
+    norm_shift=1.0,
+    windows=True,
+)
+
 _ALL = (
     Family(
         "bert",
@@ -231,6 +328,85 @@ _ALL = (
                 "mlp_bias": (False, None),
             },
             keys=_modernbert_keys,
+            windows=True,
+        ),
+    ),
+    Family(
+        "llama",
+        architectures=("LlamaModel", "LlamaForCausalLM"),
+        layers="layers",
+        roles=_DECODER_ROLES,
+        token_table="embed_tokens",
+        heads=("lm_head.weight",),
+        positions=Positions.ROTARY,
+        gated=True,
+        grouped_heads=True,
+        causal=True,
+        two_ways={"is_causal": False},
+        gguf=_LLAMA_GGUF,
+    ),
+    Family(
+        "mistral",
+        architectures=("MistralModel", "MistralForCausalLM"),
+        layers="layers",
+        roles=_DECODER_ROLES,
+        token_table="embed_tokens",
+        heads=("lm_head.weight",),
+        positions=Positions.ROTARY,
+        gated=True,
+        grouped_heads=True,
+        causal=True,
+        two_ways={"is_causal": False},
+        gguf=_LLAMA_GGUF,  # whose graph has no window
+    ),
+    Family(
+        "qwen3",
+        architectures=("Qwen3Model", "Qwen3ForCausalLM"),
+        layers="layers",
+        roles=_DECODER_ROLES,
+        token_table="embed_tokens",
+        heads=("lm_head.weight",),
+        positions=Positions.ROTARY,
+        gated=True,
+        grouped_heads=True,
+        causal=True,
+        two_ways={"is_causal": False},
+        gguf=Gguf(
+            "qwen3",
+            {
+                "token_embd.weight": ("width", "vocabulary"),
+                "output_norm.weight": ("width",),
+                **_QK_NORM_LAYER,
+            },
+            epsilon=("rms_norm_eps", 1e-6),
+            required={"hidden_act": ("silu", None), "attention_bias": (False, None)},
+            keys=_rope_keys,
+            rms=True,
+        ),
+    ),
+    Family(
+        "gemma3_text",
+        architectures=("Gemma3TextModel", "Gemma3ForCausalLM"),
+        layers="layers",
+        roles=_DECODER_ROLES,
+        token_table="embed_tokens",
+        heads=("lm_head.weight",),
+        positions=Positions.ROTARY,
+        gated=True,
+        grouped_heads=True,
+        causal=True,
+        two_ways={"use_bidirectional_attention": True, "is_causal": False},
+        gguf=_GEMMA_GGUF,
+        # Its windows reach both ways, and it has EmbeddingGemma's two Dense modules.
+        gguf_two_ways=replace(
+            _GEMMA_GGUF,
+            architecture="gemma-embedding",
+            shapes={
+                **_GEMMA_GGUF.shapes,
+                "dense_2.weight?": ("width", "dense_inner"),
+                "dense_3.weight?": ("dense_inner", "width"),
+            },
+            dense=2,
         ),
     ),
 )

@@ -59,6 +59,12 @@ class Gguf:
         epsilon: the config key of the norms' epsilon (None where there is none), and transformers' default.
         required: the values that config keys must have, because llama.cpp's graph has nothing else.
         keys: further keys of the file, without the architecture's prefix.
+        rms: its norms are RMSNorms, whose epsilon has a key of its own.
+        paired_rotary: it rotates neighbouring channels with each other, so that the rows of queries and keys
+            come in another order than transformers', which rotates the halves of a head.
+        norm_shift: what the file adds to the weights of norms, because transformers adds it at run time.
+        windows: its graph has sliding windows; without them a text may be no longer than the window.
+        dense: how many Dense modules after the pooling it can compute, without bias or activation.
     """
 
     architecture: str
@@ -66,6 +72,11 @@ class Gguf:
     epsilon: tuple[str | None, float]
     required: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     keys: Callable[[Config], Mapping[str, GgufValue]] = lambda config: {}
+    rms: bool = False
+    paired_rotary: bool = False
+    norm_shift: float = 0.0
+    windows: bool = False
+    dense: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,8 +104,11 @@ class Family:
             transformers' attention interface: the eager form is the only one. Empty for others.
         gated: the feed-forward's activation multiplies a second product (a gate).
         grouped_heads: several query heads may share a key and value head (`num_key_value_heads`).
+        causal: a token attends to itself and to those before it, unless the configuration says otherwise.
+        two_ways: the config keys that say otherwise, each with the value that does.
         config_names: what its config.json calls the sizes that most call `hidden_size` and so on.
         gguf: as llama.cpp knows it, or why it cannot become a GGUF file.
+        gguf_two_ways: the same where a causal family attends both ways, if llama.cpp has a graph for that.
     """
 
     name: str
@@ -113,6 +127,9 @@ class Family:
     biased_attention: str = ""
     gated: bool = False
     grouped_heads: bool = False
+    causal: bool = False
+    two_ways: Mapping[str, Any] = field(default_factory=dict)
+    gguf_two_ways: Gguf | str | None = None
     config_names: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, config: Config, name: str) -> Any:
@@ -122,6 +139,15 @@ class Family:
     def common(self, config: Config) -> dict[str, Any]:
         """The configuration with every size under the name that most families use."""
         return {**config, **{name: config[own] for name, own in self.config_names.items() if own in config}}
+
+    def is_causal(self, config: Config) -> bool:
+        """Whether a token attends only to itself and to those before it."""
+        return self.causal and not any(config.get(key) == value for key, value in self.two_ways.items())
+
+    def gguf_of(self, config: Config) -> Gguf | str:
+        """As llama.cpp knows an encoder of that configuration, or why it does not."""
+        other = self.gguf_two_ways if self.causal and not self.is_causal(config) else None
+        return other or self.gguf
 
     def position_offset(self, config: Config) -> int:
         """The first position id of a text: rows before it in the position table are never used by text."""

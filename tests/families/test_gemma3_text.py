@@ -1,0 +1,58 @@
+"""`gemma3_text` in little, with random weights: harrier's kind (causal, last token) and EmbeddingGemma's (both
+ways, mean, two Dense modules)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringkas.errors import TargetError
+from ringkas.export.to_gguf.architecture import architecture_of
+
+BOTH = ("gemma3_text", "gemma3_text two ways")
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_the_reference_is_sentence_transformers_own(
+    shape_folder: Any, check_reference: Any, name: str
+) -> None:
+    check_reference(shape_folder(name))
+
+
+def test_it_goes_all_the_way(shape: Any, check_targets: Callable[..., None], tmp_path: Path) -> None:
+    check_targets(shape("gemma3_text two ways"), ["pytorch-fp32", "onnx-int8", "gguf-f32"], tmp_path)
+
+
+def test_llama_cpp_computes_the_causal_one(shape: Any, gguf_cosine: Any, tmp_path: Path) -> None:
+    assert architecture_of(shape("gemma3_text")).name == "gemma3"
+    assert gguf_cosine(shape("gemma3_text"), tmp_path) > 0.99999
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", BOTH)
+def test_it_goes_everywhere(
+    shape: Any, check_targets: Callable[..., None], tmp_path: Path, name: str
+) -> None:
+    targets = ["onnx-fp32", "onnx-fp16", "onnx-int4", "gguf-q8_0", "gguf-iq4_nl-gptq", "tensorrt-rtx-fp16"]
+    check_targets(shape(name), targets, tmp_path)
+
+
+def test_norms_without_their_one_are_seen(shape: Any, gguf_cosine: Any, tmp_path: Path) -> None:
+    checkpoint = shape("gemma3_text")
+    family = checkpoint.family
+    wrong = replace(family, gguf=replace(family.gguf, norm_shift=0.0))
+    assert gguf_cosine(replace(checkpoint, family=wrong), tmp_path) < 0.9999
+
+
+def test_dense_modules_that_llama_cpp_lacks_are_refused(shape: Any) -> None:
+    checkpoint = shape("gemma3_text two ways")
+    assert architecture_of(checkpoint).name == "gemma-embedding"
+    biased = tuple(replace(layer, bias=True) for layer in checkpoint.dense)
+    with pytest.raises(TargetError, match="biases or an activation"):
+        architecture_of(replace(checkpoint, dense=biased))
+    with pytest.raises(TargetError, match="Dense"):
+        architecture_of(replace(shape("gemma3_text"), dense=checkpoint.dense))

@@ -1,5 +1,7 @@
-"""`gemma3_text` in little, with random weights: harrier's kind (causal, last token) and EmbeddingGemma's (both
-ways, mean, two Dense modules)."""
+"""`gemma3_text` in little, with random weights: harrier's kind and EmbeddingGemma's.
+
+The first is causal and pooled at the last token, the second goes both ways and has mean and two Dense modules.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """`llama`: SeaLLM's kind as an embedder, in little, with random weights.
 
-SentencePiece's BPE, RMSNorm, rotary positions, a gated feed-forward, causal, pooled at the last token, `</s>`.
+SentencePiece's BPE, RMSNorm, rotary positions, a gated feed-forward; causal, pooled at the last token.
 """
 
 from __future__ import annotations

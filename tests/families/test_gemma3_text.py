@@ -1,6 +1,6 @@
 """`gemma3_text` in little, with random weights: harrier's kind and EmbeddingGemma's.
 
-The first is causal and pooled at the last token, the second goes both ways and has mean and two Dense modules.
+The first is causal and pooled at the last token; the second goes both ways, pools by mean and has two Dense.
 """
 
 from __future__ import annotations

@@ -86,11 +86,12 @@ def gemma_bpe(size: int = 2000) -> dict[str, Any]:
         {"id": id, "content": token, **special}
         for token, id in (("<pad>", 0), ("<eos>", 1), ("<bos>", 2), ("<unk>", len(vocabulary)))
     ]
-    document["post_processor"] = _template("<bos> $A <eos>", {"<bos>": 2, "<eos>": 1})
+    document["post_processor"] = template("<bos> $A <eos>", {"<bos>": 2, "<eos>": 1})
     return document
 
 
-def _template(single: str, ids: dict[str, int]) -> dict[str, Any]:
+def template(single: str, ids: dict[str, int]) -> dict[str, Any]:
+    """A post-processor: tokens around the text, which `single` calls $A."""
     parts = [
         {"Sequence": {"id": "A", "type_id": 0}}
         if part == "$A"

@@ -64,11 +64,13 @@ def test_unsupported_architecture_is_named_beside_the_supported(config: dict[str
 
 def test_attention_goes_both_ways_where_the_configuration_says_so() -> None:
     gemma = FAMILIES["gemma3_text"]
-    assert gemma.is_causal({}) and not gemma.is_causal({"use_bidirectional_attention": True})
+    assert gemma.is_causal({})
+    assert not gemma.is_causal({"use_bidirectional_attention": True})
     assert gemma.gguf_of({}) is gemma.gguf
     assert gemma.gguf_of({"use_bidirectional_attention": True}) is gemma.gguf_two_ways
     qwen = FAMILIES["qwen3"]
-    assert not qwen.is_causal({"is_causal": False}) and qwen.gguf_of({"is_causal": False}) is qwen.gguf
+    assert not qwen.is_causal({"is_causal": False})
+    assert qwen.gguf_of({"is_causal": False}) is qwen.gguf
     assert qwen.is_causal({"use_bidirectional_attention": True})  # a key that this one does not read
     assert not FAMILIES["bert"].is_causal({"is_causal": True})
 

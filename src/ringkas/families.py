@@ -429,6 +429,6 @@ def family_of(config: Config) -> Family:
     raise CheckpointError(
         f"the architecture {architecture} (model_type {model_type!r}) is not supported",
         why="each family is converted by rules that were checked for it",
-        fix=f"Supported model types: {', '.join(sorted(FAMILIES))}. To ask for another, open an issue with its name "
-        "and its config.json (docs/families.md)",
+        fix=f"Supported model types: {', '.join(sorted(FAMILIES))}. To ask for another, open an issue "
+        "with its name and its config.json (docs/families.md)",
     )

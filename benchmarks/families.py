@@ -150,7 +150,8 @@ def measure(folder: Path, targets: Any, scratch: Path) -> dict[str, Any]:
     from ringkas import build_all, load, open_checkpoint
     from ringkas.errors import RingkasError
 
-    checkpoint, cells = open_checkpoint(folder), {}
+    checkpoint = open_checkpoint(folder)
+    cells: dict[str, Any] = {}
     stamp = {key: made()[key] for key in ("commit", "date")}
     for target in targets:
         with tempfile.TemporaryDirectory(dir=scratch) as out:

@@ -21,7 +21,8 @@ NEEDED = {"gguf": "llama_cpp", "tensorrt": "tensorrt_rtx_bindings"}
 @pytest.fixture(scope="session")
 def shape_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The checkpoint of a shape by its name there, written once."""
-    folder, written = tmp_path_factory.mktemp("shapes"), {}
+    folder = tmp_path_factory.mktemp("shapes")
+    written: dict[str, Path] = {}
 
     def make(name: str) -> Path:
         if name not in written:

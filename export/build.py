@@ -11,6 +11,7 @@ from ringkas.artifact import Artifact, open_artifact
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, TargetError
 from ringkas.export.finish import Job, make, writer_of
+from ringkas.export.memory import require_memory
 from ringkas.export.to_onnx.graph import TRANSFORMERS_JS_FILES
 from ringkas.export.to_tensorrt.plan import PlanOptions
 from ringkas.export.vocabulary.counting import calibration_texts
@@ -133,6 +134,7 @@ def build_all(
         raise TargetError("no target is named", fix="Name one, for example: --target onnx-fp32")
     _check_options(chosen, options)
     require_engines(chosen)
+    require_memory(checkpoint)
     if options.witness:
         require_witness(checkpoint)
     for one in chosen:

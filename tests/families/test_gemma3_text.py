@@ -25,13 +25,17 @@ def test_the_reference_is_sentence_transformers_own(
     check_reference(shape_folder(name))
 
 
+@pytest.mark.full
 def test_it_goes_all_the_way(shape: Any, check_targets: Callable[..., None], tmp_path: Path) -> None:
-    check_targets(shape("gemma3_text two ways"), ["pytorch-fp32", "onnx-int8", "gguf-f32"], tmp_path)
+    check_targets(shape("gemma3_text two ways"), ["pytorch-fp32", "onnx-int8"], tmp_path)
 
 
-def test_llama_cpp_computes_the_causal_one(shape: Any, gguf_cosine: Any, tmp_path: Path) -> None:
-    assert architecture_of(shape("gemma3_text")).name == "gemma3"
-    assert gguf_cosine(shape("gemma3_text"), tmp_path) > 0.99999
+@pytest.mark.parametrize(("name", "graph"), zip(BOTH, ("gemma3", "gemma-embedding"), strict=True))
+def test_llama_cpp_computes_the_same(
+    shape: Any, gguf_cosine: Any, tmp_path: Path, name: str, graph: str
+) -> None:
+    assert architecture_of(shape(name)).name == graph
+    assert gguf_cosine(shape(name), tmp_path) > 0.99999
 
 
 @pytest.mark.full

@@ -20,12 +20,14 @@ def test_the_reference_is_sentence_transformers_own(
     check_reference(shape_folder(name))
 
 
+@pytest.mark.full
 def test_it_goes_all_the_way(shape: Any, check_targets: Callable[..., None], tmp_path: Path) -> None:
     check_targets(shape("qwen3"), ["onnx-int8", "gguf-f32"], tmp_path)
 
 
-def test_llama_cpp_goes_both_ways(shape: Any, gguf_cosine: Any, tmp_path: Path) -> None:
-    assert gguf_cosine(shape("qwen3 two ways"), tmp_path) > 0.99999
+@pytest.mark.parametrize("name", ["qwen3", "qwen3 two ways"])
+def test_llama_cpp_computes_the_same(shape: Any, gguf_cosine: Any, tmp_path: Path, name: str) -> None:
+    assert gguf_cosine(shape(name), tmp_path) > 0.99999
 
 
 @pytest.mark.full

@@ -30,7 +30,7 @@ def test_it_goes_all_the_way(shape: Any, check_targets: Callable[..., None], tmp
     check_targets(shape("gemma3_text two ways"), ["pytorch-fp32", "onnx-int8"], tmp_path)
 
 
-@pytest.mark.parametrize(("name", "graph"), zip(BOTH, ("gemma3", "gemma-embedding"), strict=True))
+@pytest.mark.parametrize(("name", "graph"), [*zip(BOTH, ("gemma3", "gemma-embedding"), strict=True)])
 def test_llama_cpp_computes_the_same(
     shape: Any, gguf_cosine: Any, tmp_path: Path, name: str, graph: str
 ) -> None:

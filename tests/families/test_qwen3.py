@@ -59,11 +59,17 @@ def segmented(file: Path, lines: list[str]) -> list[list[int]]:
     from ringkas.runtimes.engines.llama_engine import quiet_llama
 
     quiet_llama()
-    model = llama_cpp.Llama(str(file), vocab_only=True, verbose=False)
-    try:
-        return [model.tokenize(line.encode(), add_bos=True, special=False) for line in lines]
-    finally:
-        model.close()
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(str(file).encode(), params)
+    vocabulary = llama_cpp.llama_model_get_vocab(model)
+    found = []
+    for line in lines:
+        text, ids = line.encode(), (llama_cpp.llama_token * 1024)()
+        count = llama_cpp.llama_tokenize(vocabulary, text, len(text), ids, len(ids), True, False)
+        found.append(list(ids[:count]))
+    llama_cpp.llama_model_free(model)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import psutil
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError
-from ringkas.export.vocabulary.weights import parameters, read_tensors
+from ringkas.export.vocabulary.weights import parameters
+from ringkas.tensors import read_tensors
 
 # Of one weight in the reference, which is float32 whatever the checkpoint's type.
 _BYTES = 4

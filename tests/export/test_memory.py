@@ -7,7 +7,8 @@ import pytest
 from ringkas import open_checkpoint
 from ringkas.errors import CheckpointError
 from ringkas.export.memory import require_memory
-from ringkas.export.vocabulary.weights import parameters, read_tensors
+from ringkas.export.vocabulary.weights import parameters
+from ringkas.tensors import read_tensors
 
 
 def test_weights_that_do_not_fit_are_refused_with_the_estimate() -> None:

@@ -52,6 +52,7 @@ def test_message_moves_no_cursor_and_is_no_longer_than_a_screen() -> None:
     error = RingkasError("a \x1b[2J\x00 name\u202e of\nhostile\torigin", why="x" * 10_000, fix="Delete it")
     assert str(error).isprintable()
     assert len(str(error)) < 700
+    assert len(str(RingkasError("y" * 10_000 + " lists no model file"))) < 600
     assert r"\x1b[2J\x00 name\u202e of hostile origin" in str(error)
     assert "한국어 ไทย မြန်မာ" in str(RingkasError("한국어 ไทย မြန်မာ"))
 

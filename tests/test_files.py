@@ -89,6 +89,9 @@ def build(place: Path, error: BaseException | None = None) -> None:
         ("/etc/passwd", False),
         ("..\\model", False),
         ("C:\\model", False),
+        ("a\0b", False),
+        ("x" * 256, False),
+        ("one/" * 300 + "file", True),
     ],
 )
 def test_names_that_leave_the_folder(name: str, inside: bool) -> None:

@@ -12,6 +12,8 @@ class RingkasError(Exception):
     """Bad input or usage: the command line prints it as one line and exits with status 2."""
 
     def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+        # Names out of a file may be as long as the file.
+        what = what if len(what) <= _LONGEST_REASON else f"{what[:400]} ... {what[-90:]}"
         why = why if len(why) <= _LONGEST_REASON else f"{why[:_LONGEST_REASON]} ..."
         self.what, self.why, self.fix = what, why, fix
         cause = ": ".join(part for part in (what, why) if part)

@@ -30,12 +30,13 @@ _CHUNK = 1 << 20  # of a file that is hashed
 
 
 def is_inside(name: str) -> bool:
-    """Whether a relative path from a manifest stays in its folder.
+    """Whether a relative path from a manifest stays in its folder, and can be a file's at all.
 
     Judged by the name alone: the hub's cache links each file to a blob elsewhere, rightly.
     """
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
+    possible = "\0" not in name and all(len(part.encode("utf-8", "replace")) <= 255 for part in path.parts)
+    return possible and not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def expand(path: str | Path) -> Path:

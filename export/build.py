@@ -43,6 +43,7 @@ class BuildOptions:
         prune: cut the vocabulary first; the artifacts are then compared with the full model.
         scheme: how to quantise, in place of the target's own scheme.
         transformers_js: name the graphs as transformers.js looks for them.
+        single_file: keep a graph's weights in the graph, for clients that open it from bytes.
         plan: how to build TensorRT plans, for targets that have one.
         witness: ask the checkpoint's own library whether it computes the same as the reference.
     """
@@ -51,6 +52,7 @@ class BuildOptions:
     prune: PruneOptions | None = None
     scheme: OnnxScheme | None = None
     transformers_js: bool = False
+    single_file: bool = False
     plan: PlanOptions = field(default_factory=PlanOptions)
     witness: bool = True
 
@@ -158,6 +160,11 @@ def _check_options(targets: Sequence[Target], options: BuildOptions) -> None:
             f"the scheme is for {scheme.target}", fix=f"Build that target alone: {scheme.target}"
         )
     strange = [one.name for one in targets if one.name not in TRANSFORMERS_JS_FILES]
+    if options.single_file and strange:
+        raise TargetError(
+            f"{strange[0]} has no ONNX graph to keep in one file",
+            fix="Leave --single-file out, or choose from: " + ", ".join(TRANSFORMERS_JS_FILES),
+        )
     if options.transformers_js and strange:
         raise TargetError(
             f"transformers.js cannot read {strange[0]}",

@@ -68,8 +68,8 @@ class Writer(Protocol):
     def judge(self, job: Job, artifact: Artifact, probe: Probe) -> ParityReport:
         """Compares the artifact with the reference and leaves the report in it."""
 
-    def card(self, manifest: Manifest) -> str:
-        """How to use it without ringkas, in Markdown, for the model card."""
+    def card(self, manifest: Manifest, folder: Path) -> str:
+        """How to use what is in the folder without ringkas, in Markdown, for the model card."""
 
 
 def writer_of(target: Target) -> Writer:
@@ -120,7 +120,7 @@ def finish(
 
 def write_card_and_seal(folder: Path, manifest: Manifest, changed: Sequence[str] | None = None) -> Artifact:
     """Writes the model card and lists every file in the manifest; `changed` is as in `seal`."""
-    usage = writer_of(target_of(manifest.target)).card(manifest)
+    usage = writer_of(target_of(manifest.target)).card(manifest, folder)
     (folder / CARD_FILE).write_text(model_card(manifest, usage), encoding="utf-8")
     return seal(folder, manifest, None if changed is None else [*changed, CARD_FILE])
 

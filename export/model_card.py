@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ringkas.artifact import Manifest
 from ringkas.builtin import published_name
+from ringkas.export.client_notes import client_notes
 from ringkas.export.vocabulary.certificate import to_markdown
 from ringkas.spec import EncodingSpec
 
@@ -41,7 +42,7 @@ vectors = encoder.encode_query(["how to fix a bicycle tyre"])
 Without ringkas:
 
 {usage}
-{_prompts(spec.prompts)}{_vocabulary(manifest)}{_search(manifest)}"""
+{client_notes(manifest)}{_prompts(spec.prompts)}{_vocabulary(manifest)}{_search(manifest)}"""
 
 
 def normalised(spec: EncodingSpec) -> str:

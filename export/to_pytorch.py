@@ -36,7 +36,7 @@ def judge(job: Job, artifact: Artifact, probe: Probe) -> ParityReport:
     return finish.judge_artifact(artifact, probe, job.progress)
 
 
-def card(manifest: Manifest) -> str:
+def card(manifest: Manifest, folder: Path) -> str:
     return _CARD
 
 

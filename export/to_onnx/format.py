@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringkas.artifact import Artifact, Manifest
@@ -10,6 +11,7 @@ from ringkas.export import finish
 from ringkas.export.finish import Job, Written
 from ringkas.export.model_card import normalised
 from ringkas.export.to_onnx import graph
+from ringkas.export.to_onnx.browser import DATA_SUFFIX
 from ringkas.export.to_onnx.quantized import write_quantized
 from ringkas.quantize.for_onnx.schemes import SCHEMES
 from ringkas.runtimes.parity.judge import ParityReport
@@ -30,10 +32,34 @@ ids = numpy.array([tokenizer.encode("{prompt}how to fix a bicycle tyre").ids])
 vector = session.run(["sentence_embedding"], {{"input_ids": ids, "attention_mask": numpy.ones_like(ids)}})[0]
 ```
 
-`sentence_embedding` is pooled{normalized}, float32, shape (batch, {dimension}). It also loads with
-{loaders}."""
-_USUAL_NAME = """`SentenceTransformer(PATH, backend="onnx")` and Optimum's `ORTModelForFeatureExtraction`"""
-_TRANSFORMERS_JS_NAME = "transformers.js, which finds the graph by its `dtype`"
+`sentence_embedding` is pooled{normalized}, float32, shape (batch, {dimension}). {loaders}{beside}
+With transformers.js, in a browser or in Node (`config.json` says which graph is meant):
+
+```js
+import {{ AutoModel, AutoTokenizer }} from "@huggingface/transformers";
+
+const tokenizer = await AutoTokenizer.from_pretrained(PATH);
+const model = await AutoModel.from_pretrained(PATH);
+const inputs = await tokenizer(["{prompt}how to fix a bicycle tyre"], {{ padding: true, truncation: true }});
+const {{ sentence_embedding }} = await model(inputs);
+```
+
+With fastembed, which takes the graph's own vectors when it is told of them:
+
+```
+TextEmbedding.add_custom_model(NAME, pooling=PoolingType.DISABLED, normalization=False, dim={dimension},
+    sources=ModelSource(hf=NAME), model_file="{model_file}"{additional}, output_name="sentence_embedding")
+TextEmbedding(NAME, specific_model_path=PATH)
+```
+"""
+_USUAL_NAME = """It also loads with
+`SentenceTransformer(PATH, backend="onnx")` and Optimum's `ORTModelForFeatureExtraction`.
+"""
+_BESIDE = """
+The weights of the token table are in `{data}`, which has to stay beside the graph. A client that
+opens a graph from bytes, as Spring AI does, needs one file: `ringkas build --single-file` makes it, up to
+2 GB.
+"""
 
 
 def check(checkpoint: Checkpoint, target: Target, options: BuildOptions) -> None:
@@ -46,9 +72,14 @@ def write(job: Job) -> Written:
     file = graph.TRANSFORMERS_JS_FILES[name] if options.transformers_js else graph.MODEL_FILE
     scheme = options.scheme or SCHEMES.get(name)
     if scheme is not None:
-        return Written(*write_quantized(job.checkpoint, scheme, job.folder, file, job.progress))
-    graph.write_graph(job.checkpoint, job.target.precision, job.folder, file)
-    return Written(file, {"weights": job.target.precision, "opset": graph.OPSET})
+        return Written(
+            *write_quantized(
+                job.checkpoint, scheme, job.folder, file, job.progress, single_file=options.single_file
+            )
+        )
+    precision = job.target.precision
+    graph.write_graph(job.checkpoint, precision, job.folder, file, single_file=options.single_file)
+    return Written(file, {"weights": precision, "opset": graph.OPSET})
 
 
 def judge(job: Job, artifact: Artifact, probe: Probe) -> ParityReport:
@@ -56,14 +87,18 @@ def judge(job: Job, artifact: Artifact, probe: Probe) -> ParityReport:
     return finish.judge_artifact(artifact, probe, job.progress)
 
 
-def card(manifest: Manifest) -> str:
+def card(manifest: Manifest, folder: Path) -> str:
     spec = manifest.encoding
     prompt = spec.prompts.get(spec.query_prompt() or "", "")
+    data = f"{manifest.model_file}{DATA_SUFFIX}"
+    beside = (folder / data).is_file()
     return _CARD.format(
         model_file=manifest.model_file,
         prompt=prompt.replace("\n", "\\n"),
         normalized=normalised(spec),
         dimension=spec.dimension,
         max_length=spec.max_length,
-        loaders=_USUAL_NAME if manifest.model_file == graph.MODEL_FILE else _TRANSFORMERS_JS_NAME,
+        loaders=_USUAL_NAME if manifest.model_file == graph.MODEL_FILE else "",
+        beside=_BESIDE.format(data=data) if beside else "",
+        additional=f', additional_files=["{data}"]' if beside else "",
     )

@@ -16,6 +16,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ringkas.checkpoint import Checkpoint
+from ringkas.errors import TargetError
+from ringkas.export.to_onnx.browser import DATA_SUFFIX, describe_graphs
 from ringkas.export.to_onnx.folding import share_equal_nodes
 from ringkas.spec import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT
 
@@ -41,7 +43,9 @@ EXTERNAL_DATA_FROM = 2**31 - 2**27
 MAPPED_FROM = 2**26
 
 
-def write_graph(checkpoint: Checkpoint, precision: str, folder: Path, file: str = MODEL_FILE) -> str:
+def write_graph(
+    checkpoint: Checkpoint, precision: str, folder: Path, file: str = MODEL_FILE, *, single_file: bool = False
+) -> str:
     """Writes the graph of `checkpoint` into `folder` and returns its name there.
 
     Args:
@@ -50,9 +54,11 @@ def write_graph(checkpoint: Checkpoint, precision: str, folder: Path, file: str 
             accumulates in float32 by the operator's definition, pooling and normalisation are float32.
         folder: of the artifact.
         file: the graph's name in it.
+        single_file: as in `save`.
 
     Raises:
         CheckpointError: the weights cannot be loaded.
+        TargetError: one file cannot hold them.
     """
     import torch
 
@@ -60,21 +66,37 @@ def write_graph(checkpoint: Checkpoint, precision: str, folder: Path, file: str 
 
     dtype = {"fp32": torch.float32, "fp16": torch.float16}[precision]
     model = trace(checkpoint, load_reference(checkpoint, dtype=dtype, attention="eager"))
-    return save(model, folder, file)
+    save(model, folder, file, single_file=single_file)
+    describe_graphs(folder)
+    return file
 
 
-def save(model: onnx_ir.Model, folder: Path, file: str = MODEL_FILE) -> str:
-    """Writes `model`, checked and without the exporter's notes, as `file` in `folder`; returns `file`."""
+def save(model: onnx_ir.Model, folder: Path, file: str = MODEL_FILE, *, single_file: bool = False) -> str:
+    """Writes `model`, checked and without the exporter's notes, as `file` in `folder`; returns `file`.
+
+    With `single_file` nothing lies beside it, for clients that open a graph from bytes.
+
+    Raises:
+        TargetError: one file cannot hold the weights.
+    """
     import onnx
     import onnx_ir
 
     _strip(model)
     place = folder / file
     place.parent.mkdir(parents=True, exist_ok=True)
-    if weight_bytes(model) >= EXTERNAL_DATA_FROM:
-        onnx_ir.save(model, place, external_data=f"{place.name}_data")
-    elif max(_tensor_bytes(model), default=0) >= MAPPED_FROM:
-        onnx_ir.save(model, place, external_data=f"{place.name}_data", size_threshold_bytes=MAPPED_FROM)
+    weighs = weight_bytes(model)
+    if single_file and weighs >= EXTERNAL_DATA_FROM:
+        raise TargetError(
+            f"the weights of {weighs / 1e9:.1f} GB do not fit a single file",
+            why="protobuf messages end at 2 GiB",
+            fix="Choose fewer bits, or leave --single-file out",
+        )
+    beside = f"{place.name}{DATA_SUFFIX}"
+    if weighs >= EXTERNAL_DATA_FROM:
+        onnx_ir.save(model, place, external_data=beside)
+    elif not single_file and max(_tensor_bytes(model), default=0) >= MAPPED_FROM:
+        onnx_ir.save(model, place, external_data=beside, size_threshold_bytes=MAPPED_FROM)
     else:
         onnx_ir.save(model, place)
     onnx.checker.check_model(str(place))

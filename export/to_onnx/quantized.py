@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 from ringkas.checkpoint import Checkpoint
 from ringkas.export.to_onnx import folding as onnx_folding
 from ringkas.export.to_onnx import graph as onnx_graph
+from ringkas.export.to_onnx.browser import describe_graphs
 from ringkas.progress import QUIET, Progress
 from ringkas.quantize.for_onnx.schemes import OnnxScheme
 
@@ -26,17 +27,19 @@ def write_quantized(
     folder: Path,
     file: str = onnx_graph.MODEL_FILE,
     progress: Progress = QUIET,
+    *,
+    single_file: bool = False,
 ) -> tuple[str, dict[str, object]]:
     """Writes the graph of `scheme` as `file` in `folder`; that name, and the scheme as recorded.
 
     Raises:
         CheckpointError: the weights cannot be loaded.
-        TargetError: the scheme names a layer that is not there.
+        TargetError: the scheme names a layer that is not there, or one file cannot hold the graph.
     """
     from ringkas.quantize.for_onnx.twin import quantize
 
     with quantize(checkpoint, scheme, progress) as quantized, progress.stage("tracing the graph"):
-        return write_twin(checkpoint, scheme, quantized, folder, file)
+        return write_twin(checkpoint, scheme, quantized, folder, file, single_file=single_file)
 
 
 def write_twin(
@@ -45,6 +48,8 @@ def write_twin(
     quantized: Quantized,
     folder: Path,
     file: str = onnx_graph.MODEL_FILE,
+    *,
+    single_file: bool = False,
 ) -> tuple[str, dict[str, object]]:
     """As `write_quantized`, of a twin that is there already."""
     from ringkas.export.to_onnx.attention import multi_head
@@ -60,7 +65,8 @@ def write_twin(
     pack_layers(model, quantized.packed)
     pack_token_table(model)
     onnx_folding.fuse_attention(model)
-    onnx_graph.save(model, folder, file)
+    onnx_graph.save(model, folder, file, single_file=single_file)
+    describe_graphs(folder)
     return file, _record(checkpoint, scheme, quantized, onnx_graph.weight_bytes(model))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringkas.artifact import Artifact, Manifest
@@ -54,7 +55,7 @@ def judge(job: Job, artifact: Artifact, probe: Probe) -> ParityReport:
     return finish_build(job.checkpoint, artifact, probe, job.options.plan, job.progress)
 
 
-def card(manifest: Manifest) -> str:
+def card(manifest: Manifest, folder: Path) -> str:
     spec = manifest.encoding
     return _CARD.format(
         library=LIBRARIES[manifest.engine].name,

@@ -36,6 +36,7 @@ from ringkas.progress import Progress
 @with_options(wish_options)
 @click.option("--scheme", type=PLACE, help="Quantise as this .toml or .json says.")
 @click.option("--transformers-js", is_flag=True, help="Name ONNX graphs as transformers.js looks for them.")
+@click.option("--single-file", is_flag=True, help="Keep an ONNX graph's weights in the graph, up to 2 GB.")
 @click.option("--out", required=True, type=PLACE, help="Artifacts land in OUT/TARGET.")
 @click.option("--languages", metavar="ko,en", help="Cut the vocabulary to these first.")
 @with_options(vocabulary_options)
@@ -87,7 +88,13 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
         targets = options["targets"] if scheme is None else [scheme.target]
         plan = read_plan_options(options, defer=options["defer"])
         asked = BuildOptions(
-            options["overwrite"], pruning, scheme, options["transformers_js"], plan, not options["no_witness"]
+            overwrite=options["overwrite"],
+            prune=pruning,
+            scheme=scheme,
+            transformers_js=options["transformers_js"],
+            single_file=options["single_file"],
+            plan=plan,
+            witness=not options["no_witness"],
         )
         built = build_all(checkpoint, targets, out, asked, Progress())
     report_built(built, as_json=as_json)

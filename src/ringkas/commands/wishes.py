@@ -62,10 +62,9 @@ def read_wish(options: Mapping[str, Any]) -> Wish | None:
         raise click.UsageError(f"{stated[1]} takes the place of {stated[0]}.", click.get_current_context())
     if not wished:
         return None
-    if options["transformers_js"]:
-        raise click.UsageError(
-            "--transformers-js goes with --target or --scheme.", click.get_current_context()
-        )
+    for key, name in (("transformers_js", "--transformers-js"), ("single_file", "--single-file")):
+        if options[key]:
+            raise click.UsageError(f"{name} goes with --target or --scheme.", click.get_current_context())
     size = options["max_size"]
     return Wish(options["min_cosine"], None if size is None else parse_size(size), options["fastest"])
 

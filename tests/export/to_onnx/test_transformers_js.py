@@ -52,7 +52,7 @@ def test_the_graph_has_the_name_and_runs(target: str, dist: Path) -> None:
 
 def test_the_card_promises_what_finds_the_name(dist: Path) -> None:
     card = (dist / "onnx-int8" / "README.md").read_text(encoding="utf-8")
-    assert "transformers.js, which finds the graph" in card
+    assert "With transformers.js" in card
     assert "SentenceTransformer" not in card
 
 

@@ -80,10 +80,10 @@ def weights_of(artifacts: list[Path]) -> dict[str, Any]:
             if name in tensors:
                 weight = numpy_helper.to_array(tensors[name])
             else:  # 4 bits: levels times multipliers
-                bare = name.removesuffix(".expanded.4")
+                bare = name.removesuffix(".expanded.3")
                 levels = numpy_helper.to_array(tensors[f"{bare}.levels"]).astype(np.int8)
-                weight = levels * numpy_helper.to_array(tensors[f"{bare}.multipliers"])
-                weight = weight.reshape(-1, weight.shape[-1])
+                multipliers = numpy_helper.to_array(tensors[f"{bare}.multipliers"])
+                weight = levels * multipliers.repeat(len(levels) // len(multipliers), axis=0)
             found[f"{path.name} {name}"] = weight.astype(np.int8)
     found[TWIN] = np.full((64, 16), 127, dtype=np.int8)
     return found

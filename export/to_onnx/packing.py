@@ -1,4 +1,7 @@
-"""Four-bit weights on disk: INT4 tensors, expanded at load by operators that ONNX Runtime folds."""
+"""Four-bit weights on disk: INT4 tensors, expanded at load by operators that every ONNX Runtime folds.
+
+Also the browser's default build, which has DequantizeLinear of INT4 but no Cast from it.
+"""
 
 from __future__ import annotations
 
@@ -30,44 +33,34 @@ def pack_layers(model: onnx_ir.Model, packed: Mapping[str, Rounded]) -> None:
         _expand(model, value, levels, multipliers)
 
 
-def pack_token_table(model: onnx_ir.Model) -> None:
-    """The levels that a GatherBlockQuantized looks up become 4-bit: the tracer has no such type."""
-    import onnx_ir
-
-    for node in model.graph:
-        if node.op_type == "GatherBlockQuantized":
-            table = node.inputs[0]
-            assert table is not None
-            assert table.const_value is not None
-            table.const_value = _int4(table.const_value.numpy(), str(table.name))
-            table.dtype = onnx_ir.DataType.INT4
-
-
 def _expand(
     model: onnx_ir.Model,
     value: onnx_ir.Value,
     levels: npt.NDArray[np.int8],
     multipliers: npt.NDArray[np.int8],
 ) -> None:
-    """Replaces `value` (in, out) by levels (blocks, block, out) times multipliers (blocks, 1, out)."""
+    """Replaces `value` (in, out) by levels (in, out) times the multipliers (blocks, out) of their blocks.
+
+    ONNX Runtime computes a DequantizeLinear of constants anew at each run, unless one node with one input and
+    then a QuantizeLinear follow, which it folds with it: hence the Flatten, which changes nothing.
+    """
     import onnx_ir
 
     graph, name = model.graph, str(value.name)
-    inputs, outputs = levels.shape
-    blocks = len(multipliers)
-    kept = add_initializer(graph, _int4(levels.reshape(blocks, -1, outputs), f"{name}.levels"))
-    factors = add_initializer(graph, onnx_ir.tensor(multipliers[:, None, :], name=f"{name}.multipliers"))
-    shape = add_initializer(graph, onnx_ir.tensor(np.array([inputs, outputs]), name=f"{name}.shape"))
-    real, integer = onnx_ir.DataType.FLOAT, onnx_ir.DataType.INT8
-    wide = onnx_ir.node("Cast", [kept], {"to": real})
-    scaled = onnx_ir.node("Cast", [factors], {"to": real})
-    product = onnx_ir.node("Mul", [wide.outputs[0], scaled.outputs[0]])
-    flat = onnx_ir.node("Reshape", [product.outputs[0], shape])
-    cast = onnx_ir.node("Cast", [flat.outputs[0]], {"to": integer})
-    for index, node in enumerate((wide, scaled, product, flat, cast)):
+    kept = add_initializer(graph, _int4(levels, f"{name}.levels"))
+    factors = add_initializer(graph, onnx_ir.tensor(multipliers, name=f"{name}.multipliers"))
+    one = add_initializer(graph, onnx_ir.tensor(np.float32(1), name=f"{name}.one"))
+    zero = add_initializer(graph, onnx_ir.tensor(np.int8(0), name=f"{name}.zero"))
+    scaled = onnx_ir.node("Cast", [factors], {"to": onnx_ir.DataType.FLOAT})
+    block = len(levels) // len(multipliers)
+    product = onnx_ir.node("DequantizeLinear", [kept, scaled.outputs[0]], {"axis": 0, "block_size": block})
+    between = onnx_ir.node("Flatten", [product.outputs[0]], {"axis": 1})
+    integers = onnx_ir.node("QuantizeLinear", [between.outputs[0], one, zero])
+    made = (scaled, product, between, integers)
+    for index, node in enumerate(made):
         node.outputs[0].name = f"{name}.expanded.{index}"
-    graph.insert_before(graph[0], [wide, scaled, product, flat, cast])
-    value.replace_all_uses_with(cast.outputs[0])
+    graph.insert_before(graph[0], made)
+    value.replace_all_uses_with(integers.outputs[0])
     del graph.initializers[name]
 
 

@@ -17,7 +17,7 @@ from ringkas.quantize.for_onnx.schemes import OnnxScheme
 if TYPE_CHECKING:
     from ringkas.quantize.for_onnx.twin import Quantized
 
-# The first that has 4-bit tensors as inputs of Cast.
+# The first that has 4-bit tensors, and scales by block.
 OPSET = 21
 
 
@@ -53,7 +53,7 @@ def write_twin(
 ) -> tuple[str, dict[str, object]]:
     """As `write_quantized`, of a twin that is there already."""
     from ringkas.export.to_onnx.attention import multi_head
-    from ringkas.export.to_onnx.packing import pack_layers, pack_token_table
+    from ringkas.export.to_onnx.packing import pack_layers
 
     with multi_head(quantized.reference, checkpoint.family):
         model = onnx_graph.trace(checkpoint, quantized.reference, OPSET)
@@ -63,7 +63,6 @@ def write_twin(
     onnx_folding.sum_residuals(model)
     onnx_folding.drop_head_splits(model)
     pack_layers(model, quantized.packed)
-    pack_token_table(model)
     onnx_folding.fuse_attention(model)
     onnx_graph.save(model, folder, file, single_file=single_file)
     describe_graphs(folder)

@@ -111,26 +111,55 @@ class QuantizedTable(nn.Module):
 
 
 class BlockTable(nn.Module):
-    """An embedding table of 4-bit levels, a float16 scale for each block of a row."""
+    """An embedding table of 4-bit levels, two in a byte, and a float16 scale for each block of a row.
+
+    A byte holds the levels, each plus 8, of one place in a block's first half (the low bits) and of the same
+    place in its second half, so that to unpack a block is to put two halves side by side. Each operator is
+    ONNX's own: the browser's default runtime has no GatherBlockQuantized, and onnxruntime before 1.23 none of
+    4 bits in this form.
+    """
 
     weight: Tensor
     scale: Tensor
+    low: Tensor
+    bits: Tensor
+    shape: Tensor
 
     def __init__(self, levels: Tensor, scale: Tensor) -> None:
         super().__init__()
-        self.block = levels.shape[1] // scale.shape[1]
-        self.register_buffer("weight", levels)
-        self.register_buffer("scale", scale.to(torch.float16))
+        rows, self.width = levels.shape
+        blocks = (levels + 8).to(torch.uint8).reshape(rows, scale.shape[1], -1)
+        first, second = blocks.chunk(2, dim=2)
+        self.register_buffer("weight", first | (second << 4))
+        self.register_buffer("scale", scale.to(torch.float16).unsqueeze(2))
+        self.register_buffer("low", torch.tensor(15, dtype=torch.uint8))
+        self.register_buffer("bits", torch.tensor(4, dtype=torch.uint8))
+        self.register_buffer("shape", torch.tensor([0, 0, self.width]))
 
     def forward(self, ids: Tensor) -> Tensor:
         if torch.compiler.is_exporting():
-            looked_up: Tensor = torch.onnx.ops.symbolic(
-                "com.microsoft::GatherBlockQuantized", [self.weight, ids, self.scale],
-                attrs={"gather_axis": 0, "quantize_axis": 1, "block_size": self.block, "bits": 4},
-                dtype=torch.float16, shape=(*ids.shape, self.weight.shape[1]), version=1,
-            )  # fmt: skip
-            return looked_up.float()
-        return (self.weight[ids] * self.scale[ids].repeat_interleave(self.block, dim=-1)).float()
+            pairs = _operator("Gather", [self.weight, ids], (*ids.shape, *self.weight.shape[1:]))
+            first = _operator("BitwiseAnd", [pairs, self.low], pairs.shape)
+            second = _operator("BitShift", [pairs, self.bits], pairs.shape, direction="RIGHT")
+            scale = _operator("Gather", [self.scale, ids], (*ids.shape, *self.scale.shape[1:]))
+        else:
+            pairs, scale = self.weight[ids], self.scale[ids]
+            first, second = pairs & self.low, pairs >> self.bits
+        values = (torch.cat([first, second], dim=-1).float() - 8) * scale.float()
+        if torch.compiler.is_exporting():
+            values = _operator("Reshape", [values, self.shape], (*ids.shape, self.width))
+        else:
+            values = values.flatten(-2)
+        # Rounded to the scale's type, as the operator for such tables does.
+        return values.half().float()
+
+
+def _operator(name: str, inputs: Sequence[Tensor], shape: Sequence[int], **attributes: str) -> Tensor:
+    """An operator of ONNX's own with the type of its first input, for what the tracer writes longer."""
+    made: Tensor = torch.onnx.ops.symbolic(
+        name, inputs, attrs=attributes, dtype=inputs[0].dtype, shape=shape, version=21
+    )
+    return made
 
 
 def _quantize(values: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:

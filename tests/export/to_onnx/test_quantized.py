@@ -28,7 +28,7 @@ PROMISED = {"onnx-int8": (0.997, 0.999), "onnx-int4": (0.979, 0.9905)}
 SCALE_ERRORS = {"onnx-int8": 0.01, "onnx-int4": 0.05}
 MOST_BITS = {"onnx-int8": 8.2, "onnx-int4": 5.0}
 # The operators that need more than the ONNX standard: ONNX Runtime for the web has these.
-CONTRIBUTED = {"MatMulIntegerToFloat", "QAttention", "GatherBlockQuantized"}
+CONTRIBUTED = {"MatMulIntegerToFloat", "QAttention"}
 # Where the operators that multiply have the weight's scale and the input's zero point.
 PLACES = {"MatMulIntegerToFloat": (3, 4), "QAttention": (4, 6)}
 Array = npt.NDArray[Any]
@@ -68,12 +68,12 @@ class Graph:
         joined = [node for node in self.model.graph.node if name in node.output and node.op_type == "Concat"]
         if joined:
             return np.hstack([self._integers(part) for part in joined[0].input])
-        if not name.endswith(".expanded.4"):
+        if not name.endswith(".expanded.3"):
             return self.tensor(name).astype(np.int32)
-        name = name.removesuffix(".expanded.4")
+        name = name.removesuffix(".expanded.3")
         levels = self.tensor(f"{name}.levels").astype(np.int32)
-        expanded = levels * self.tensor(f"{name}.multipliers").astype(np.int32)
-        return expanded.reshape(-1, levels.shape[-1])
+        multipliers = self.tensor(f"{name}.multipliers").astype(np.int32)
+        return levels * multipliers.repeat(len(levels) // len(multipliers), axis=0)
 
     def alter(self, name: str, change: Callable[[Array], Array]) -> None:
         initializer = self._initializer(name)

@@ -24,22 +24,30 @@ def pack_layers(model: onnx_ir.Model, packed: Mapping[str, Rounded]) -> None:
 
     The products are constants, so they are computed once, while the session is made.
     """
+    import onnx_ir
+
+    if not packed:
+        return
+    one = add_initializer(model.graph, onnx_ir.tensor(np.float32(1), name="levels.one"))
+    zero = add_initializer(model.graph, onnx_ir.tensor(np.int8(0), name="levels.zero"))
     for name, rounded in packed.items():
         value = model.graph.initializers[f"encoder.{name}.weight"]
         assert rounded.levels is not None
         assert rounded.multipliers is not None
         levels = rounded.levels.T.contiguous().numpy()
         multipliers = rounded.multipliers.T.contiguous().numpy()
-        _expand(model, value, levels, multipliers)
+        _expand(model, value, (levels, multipliers), (one, zero))
 
 
 def _expand(
     model: onnx_ir.Model,
     value: onnx_ir.Value,
-    levels: npt.NDArray[np.int8],
-    multipliers: npt.NDArray[np.int8],
+    weight: tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]],
+    plain: tuple[onnx_ir.Value, onnx_ir.Value],
 ) -> None:
     """Replaces `value` (in, out) by levels (in, out) times the multipliers (blocks, out) of their blocks.
+
+    `plain` is a scale of 1 and a zero point of 0.
 
     ONNX Runtime computes a DequantizeLinear of constants anew at each run, unless one node with one input and
     then a QuantizeLinear follow, which it folds with it: hence the Flatten, which changes nothing.
@@ -47,15 +55,14 @@ def _expand(
     import onnx_ir
 
     graph, name = model.graph, str(value.name)
+    levels, multipliers = weight
     kept = add_initializer(graph, _int4(levels, f"{name}.levels"))
     factors = add_initializer(graph, onnx_ir.tensor(multipliers, name=f"{name}.multipliers"))
-    one = add_initializer(graph, onnx_ir.tensor(np.float32(1), name=f"{name}.one"))
-    zero = add_initializer(graph, onnx_ir.tensor(np.int8(0), name=f"{name}.zero"))
     scaled = onnx_ir.node("Cast", [factors], {"to": onnx_ir.DataType.FLOAT})
     block = len(levels) // len(multipliers)
     product = onnx_ir.node("DequantizeLinear", [kept, scaled.outputs[0]], {"axis": 0, "block_size": block})
     between = onnx_ir.node("Flatten", [product.outputs[0]], {"axis": 1})
-    integers = onnx_ir.node("QuantizeLinear", [between.outputs[0], one, zero])
+    integers = onnx_ir.node("QuantizeLinear", [between.outputs[0], *plain])
     made = (scaled, product, between, integers)
     for index, node in enumerate(made):
         node.outputs[0].name = f"{name}.expanded.{index}"

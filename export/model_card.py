@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from ringkas.artifact import Manifest
 from ringkas.builtin import published_name
 from ringkas.export.client_notes import client_notes
@@ -15,15 +17,15 @@ _WIDE = ("fp32", "fp16", "bf16")
 def model_card(manifest: Manifest, usage: str) -> str:
     """Markdown with the front matter that model hubs read; `usage` says how to do without ringkas."""
     spec = manifest.encoding
-    base = published_name(manifest.source.model)
+    base = published(manifest)
     normalized = normalised(spec)
     revision = f" at revision `{manifest.source.revision}`" if manifest.source.revision else ""
-    return f"""{_front_matter(manifest, base)}
+    return f"""{front_matter(manifest, (manifest.target,))}
 # {manifest.name}, {manifest.target}
 
 Made by ringkas (`pip install ringkas`) from `{base}`{revision}. How near its vectors are to the original's
 is measured in `parity.json`; `ringkas verify .` measures it again on your machine, without PyTorch.
-{_note(manifest.source.note)}
+{note(manifest.source.note)}
 | | |
 |---|---|
 | vectors | {spec.dimension} dimensions, {"+".join(spec.pooling.modes)} pooling{normalized} |
@@ -42,7 +44,7 @@ vectors = encoder.encode_query(["how to fix a bicycle tyre"])
 Without ringkas:
 
 {usage}
-{client_notes(manifest)}{_prompts(spec.prompts)}{_vocabulary(manifest)}{_search(manifest)}"""
+{client_notes(manifest)}{prompt_table(spec.prompts)}{vocabulary_part(manifest)}{_search(manifest)}"""
 
 
 def normalised(spec: EncodingSpec) -> str:
@@ -50,7 +52,14 @@ def normalised(spec: EncodingSpec) -> str:
     return ", normalised" if spec.normalize else ""
 
 
-def _front_matter(manifest: Manifest, base: str) -> str:
+def published(manifest: Manifest) -> str:
+    """The name of the model that it was made from, as a hub has it."""
+    return published_name(manifest.source.model)
+
+
+def front_matter(manifest: Manifest, targets: Sequence[str]) -> str:
+    """What model hubs read of a card of these targets."""
+    base = published(manifest)
     lines = ["---", "library_name: sentence-transformers", "pipeline_tag: sentence-similarity"]
     if "/" in base and not base.startswith((".", "/", "~")):
         lines += [f"base_model: {base}", "base_model_relation: quantized"]
@@ -58,19 +67,21 @@ def _front_matter(manifest: Manifest, base: str) -> str:
         lines.append(f"license: {manifest.source.licence}")
     if manifest.languages:
         lines += ["language:", *(f"- {language}" for language in manifest.languages)]
-    lines += ["tags:", "- ringkas", f"- {manifest.target}", "---"]
+    lines += ["tags:", "- ringkas", *(f"- {target}" for target in targets), "---"]
     return "\n".join(lines)
 
 
-def _note(note: str) -> str:
-    return f"\n**{note}**\n" if note else ""
+def note(text: str) -> str:
+    """What a reader must know of the weights, set in bold."""
+    return f"\n**{text}**\n" if text else ""
 
 
 def _execution(manifest: Manifest) -> str:
     return f"| plan | {manifest.execution} |\n" if manifest.execution else ""
 
 
-def _vocabulary(manifest: Manifest) -> str:
+def vocabulary_part(manifest: Manifest) -> str:
+    """The certificate of a vocabulary that was cut."""
     return "\n" + to_markdown(manifest.vocabulary) if manifest.vocabulary else ""
 
 
@@ -96,7 +107,8 @@ def _search(manifest: Manifest) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _prompts(prompts: dict[str, str]) -> str:
+def prompt_table(prompts: Mapping[str, str]) -> str:
+    """The prompts that say something, by name."""
     stated = {name: text for name, text in prompts.items() if text}
     if not stated:
         return ""

@@ -177,6 +177,7 @@ class Encoder:
 def load(  # noqa: PLR0913 (each is independent of the others)
     artifact: str | Path | Artifact,
     *,
+    variant: str | None = None,
     threads: int | None = None,
     device: str | None = None,
     engine: str | None = None,
@@ -187,7 +188,8 @@ def load(  # noqa: PLR0913 (each is independent of the others)
     """Opens an artifact with the engine that its manifest names, or with another that runs its format.
 
     Args:
-        artifact: its folder.
+        artifact: its folder, or a bundle's.
+        variant: the target of the one that is meant, where a bundle holds several.
         threads: how many threads one operator may use; None leaves it to the engine.
         device: `cpu` or `cuda`; None takes the best that is there.
         engine: one of those of the artifact's format (formats.py); None takes the manifest's.
@@ -201,7 +203,7 @@ def load(  # noqa: PLR0913 (each is independent of the others)
         ArtifactError: missing, altered, of a newer format, or its parity fell short.
         MissingExtra: the engine is not installed.
     """
-    opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
+    opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact, variant)
     if check:
         opened.check_files(quickly=True)
     report = None if allow_failed else opened.parity()

@@ -56,12 +56,13 @@ class _Shipped:
 
     path: Path
     digest: str
+    variant: str | None
     files: Any = None
 
     def open(self) -> Artifact:
         manifest = self.path / MANIFEST_FILE
         if manifest.is_file() and sha256(manifest) == self.digest:
-            return open_artifact(self.path)
+            return open_artifact(self.path, self.variant)
         if self.files is None:
             raise RingkasError(f"there is no artifact {self.path} on this worker", fix="Share the folder")
         import ray
@@ -72,20 +73,20 @@ class _Shipped:
                 raise RingkasError(f"the artifact names {name!r}, which leaves its folder")
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        return open_artifact(folder)
+        return open_artifact(folder, self.variant)
 
 
 def _ship(artifact: Artifact) -> _Shipped:
     ray: Any = import_module("ray")  # its functions have no types
     digest = sha256(artifact.path / MANIFEST_FILE)
     if not ray.is_initialized() or len(ray.nodes()) < 2:
-        return _Shipped(artifact.path.absolute(), digest)
+        return _Shipped(artifact.path.absolute(), digest, artifact.variant)
     files = {
         file.relative_to(artifact.path).as_posix(): file.read_bytes()
         for file in artifact.path.rglob("*")
         if file.is_file()
     }
-    return _Shipped(artifact.path.absolute(), digest, ray.put(files))
+    return _Shipped(artifact.path.absolute(), digest, artifact.variant, ray.put(files))
 
 
 def embed_on_ray(run: RayRun, identity: Identity, *, overwrite: bool, watch: Watch) -> Totals:

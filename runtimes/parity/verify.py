@@ -33,6 +33,7 @@ _SAME_MODEL = 0.9999
 def verify(  # noqa: PLR0913 (the command line's own options)
     artifact: str | Path | Artifact,
     *,
+    variant: str | None = None,
     reference: str | Path | None = None,
     witness: bool = True,
     texts: Iterable[str | Path] = (),
@@ -43,7 +44,8 @@ def verify(  # noqa: PLR0913 (the command line's own options)
     """Compares an artifact with its PyTorch reference and records the report as its `parity.json`.
 
     Args:
-        artifact: its folder.
+        artifact: its folder, or a bundle's.
+        variant: the target of the one that is meant, where a bundle holds several.
         reference: the checkpoint to compare with, a hub id that the artifact was made from at that revision;
             None compares with the vectors stored in the artifact.
         witness: ask the library of `reference` whether it computes the same as our reading of it.
@@ -55,7 +57,7 @@ def verify(  # noqa: PLR0913 (the command line's own options)
         ArtifactError: the artifact is incomplete or altered.
         TextError: a file of texts cannot be used.
     """
-    opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact)
+    opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact, variant)
     opened.check_files()
     own = _own_texts([Path(file) for file in texts])
     if own and reference is None:
@@ -75,7 +77,7 @@ def verify(  # noqa: PLR0913 (the command line's own options)
         report = compare(opened, encoder, probe)
     if record and _may_record(_is_source(opened, probe, stored), probe, own, progress):
         try:
-            write_json(opened.path / PARITY_FILE, report)
+            write_json(opened.parity_path, report)
         except OSError as error:  # a read-only medium: the result is as good, only nobody will find it later
             progress.say(f"{PARITY_FILE} could not be written ({error.strerror}); the result stands")
     return report

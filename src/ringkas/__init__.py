@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ringkas.checkpoint import Checkpoint, open_checkpoint
     from ringkas.errors import RingkasError
     from ringkas.export.build import build, build_all
+    from ringkas.export.bundle import bundle
     from ringkas.export.search.search import Wish, search
     from ringkas.runtimes.encoder import Encoder, load, load_reference_encoder
     from ringkas.runtimes.parity.judge import ParityReport
@@ -31,6 +32,7 @@ _HOMES = {
     "Wish": "ringkas.export.search.search",
     "build": "ringkas.export.build",
     "build_all": "ringkas.export.build",
+    "bundle": "ringkas.export.bundle",
     "load": "ringkas.runtimes.encoder",
     "load_reference_encoder": "ringkas.runtimes.encoder",
     "open_artifact": "ringkas.artifact",
@@ -49,6 +51,7 @@ __all__ = [
     "__version__",
     "build",
     "build_all",
+    "bundle",
     "load",
     "load_reference_encoder",
     "open_artifact",

@@ -2,10 +2,14 @@
 
 It is written beside its place and renamed into it, so that a killed run leaves nothing half-made. The
 newest parity report, `parity.json`, is outside the checksums: a device can verify itself and record it.
+
+A bundle is one folder that holds several variants of one model for other programs to choose from. Its
+`ringkas.json` has the manifest of each, whose files are those of the folder that the variant needs.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +35,8 @@ from ringkas.vocabulary import load_kept_ids
 
 # 1 had neither the manifest's own checksum nor XXH3 of the files.
 FORMAT_VERSION = 2
+# Of a manifest of several variants. Who reads no further than artifacts is told to upgrade.
+BUNDLE_VERSION = 3
 MANIFEST_FILE = "ringkas.json"
 PARITY_FILE = "parity.json"
 SIGNATURE_FILE = f"{MANIFEST_FILE}.sig"
@@ -102,6 +108,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     checksum: str = ""
 
 
+class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The manifests of a bundle's variants by their targets; `checksum` as in `Manifest`."""
+
+    format_version: int
+    variants: dict[str, Manifest]
+    checksum: str = ""
+
+
 class RecordedParity(msgspec.Struct, frozen=True):
     """What `parity.json` must say; the full report has more (runtimes/parity/judge.py)."""
 
@@ -116,14 +130,23 @@ class RecordedParity(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact folder whose manifest was read and whose files are all there, at the size stated."""
+    """An artifact folder whose manifest was read and whose files are all there, at the size stated.
+
+    `variant` names it in the bundle that it lies in; None for a folder of its own.
+    """
 
     path: Path
     manifest: Manifest
+    variant: str | None = None
 
     @property
     def model_path(self) -> Path:
         return self.path / self.manifest.model_file
+
+    @property
+    def parity_path(self) -> Path:
+        """Where its newest parity report is."""
+        return self.path / (PARITY_FILE if self.variant is None else parity_file(self.variant))
 
     @property
     def size(self) -> int:
@@ -136,7 +159,7 @@ class Artifact:
         Raises:
             ArtifactError: it cannot be read.
         """
-        file = self.path / PARITY_FILE
+        file = self.parity_path
         if not file.is_file():
             return None
         try:
@@ -172,21 +195,32 @@ class Artifact:
                 )
 
 
+_PARITY_FILES = re.compile(r"parity(\.[\w-]+)?\.json")
 _REBUILD = "Build or copy the artifact again"
 _FETCH = "Ask its owner, copy the artifact again, or run: git lfs pull"
 
 
-def open_artifact(path: str | Path) -> Artifact:
+def parity_file(variant: str) -> str:
+    """The name of a variant's parity report in its bundle."""
+    return f"parity.{variant}.json"
+
+
+def open_artifact(path: str | Path, variant: str | None = None) -> Artifact:
     """Reads the manifest in the folder `path` and checks that every file is there at its size.
 
+    Args:
+        path: of an artifact, or of a bundle.
+        variant: the target of the one that is meant, where a bundle holds several.
+
     Raises:
-        ArtifactError: not an artifact, of a newer format, or incomplete.
+        ArtifactError: not an artifact, of a newer format, or incomplete; or a bundle of which no variant, or
+            one that is not there, is named.
     """
     path = expand(path)
     require_utf8(path)
     if not path.is_dir():
         raise ArtifactError(f"there is no artifact folder {path}", fix="ringkas build makes one")
-    manifest = _read_manifest(path)
+    manifest, chosen = _read_manifest(path, variant)
     for name, entry in manifest.files.items():
         file = _inside(path, name)
         if not file.is_file():
@@ -201,7 +235,7 @@ def open_artifact(path: str | Path) -> Artifact:
             )
     if manifest.model_file not in manifest.files:
         raise ArtifactError(f"{path} lists no model file {manifest.model_file!r}", fix=_REBUILD)
-    return Artifact(path, manifest)
+    return Artifact(path, manifest, chosen)
 
 
 def seal(path: Path, manifest: Manifest, changed: Collection[str] | None = None) -> Artifact:
@@ -210,18 +244,37 @@ def seal(path: Path, manifest: Manifest, changed: Collection[str] | None = None)
     `changed` names the only files that are new or other than `manifest` has them listed: the rest, which may
     be gigabytes, are not read again.
     """
+    known = {} if changed is None else manifest.files
+    kept = {name: entry for name, entry in known.items() if name not in (changed or ())}
+    manifest = with_files(manifest, list_files(path, kept))
+    write_json(path / MANIFEST_FILE, manifest)
+    return Artifact(path, manifest)
+
+
+def seal_bundle(path: Path, variants: Mapping[str, Manifest]) -> None:
+    """Writes the manifest of a bundle, whose `variants` list their files already (`with_files`)."""
+    bundle = Bundle(BUNDLE_VERSION, dict(variants))
+    checksum = manifest_checksum(msgspec.to_builtins(bundle))
+    write_json(path / MANIFEST_FILE, msgspec.structs.replace(bundle, checksum=checksum))
+
+
+def list_files(path: Path, known: Mapping[str, FileEntry] | None = None) -> dict[str, FileEntry]:
+    """Every file of the folder but manifest and parity reports; those that are `known` are not read."""
     names = sorted(
         file.relative_to(path).as_posix()
         for file in path.rglob("*")
-        if file.is_file() and file.name not in (MANIFEST_FILE, PARITY_FILE, SIGNATURE_FILE)
+        if file.is_file()
+        and file.name not in (MANIFEST_FILE, SIGNATURE_FILE)
+        and not _PARITY_FILES.fullmatch(file.name)
     )
-    known = {} if changed is None else manifest.files
-    kept = {name: entry for name, entry in known.items() if name not in (changed or ())}
-    files = {name: kept.get(name) or _entry(path / name) for name in names}
-    manifest = msgspec.structs.replace(manifest, format_version=FORMAT_VERSION, files=files)
-    manifest = msgspec.structs.replace(manifest, checksum=manifest_checksum(msgspec.to_builtins(manifest)))
-    write_json(path / MANIFEST_FILE, manifest)
-    return Artifact(path, manifest)
+    known = known or {}
+    return {name: known.get(name) or _entry(path / name) for name in names}
+
+
+def with_files(manifest: Manifest, files: Mapping[str, FileEntry]) -> Manifest:
+    """The manifest with this list of files, and its own checksum."""
+    manifest = msgspec.structs.replace(manifest, format_version=FORMAT_VERSION, files=dict(files))
+    return msgspec.structs.replace(manifest, checksum=manifest_checksum(msgspec.to_builtins(manifest)))
 
 
 def _entry(file: Path) -> FileEntry:
@@ -234,7 +287,43 @@ def manifest_checksum(fields: Mapping[str, Any]) -> str:
     return xxhash.xxh3_128_hexdigest(msgspec.json.encode(others, order="sorted"))
 
 
-def _read_manifest(path: Path) -> Manifest:
+def variants_of(path: str | Path) -> tuple[str, ...]:
+    """The variants of a bundle; none where `path` is no bundle.
+
+    Raises:
+        ArtifactError: the manifest cannot be read.
+    """
+    found = _decode(expand(path))
+    return tuple(found.variants) if isinstance(found, Bundle) else ()
+
+
+def _read_manifest(path: Path, variant: str | None) -> tuple[Manifest, str | None]:
+    """The manifest that is meant, and its name where it is one of a bundle."""
+    found = _decode(path)
+    if isinstance(found, Manifest):
+        if variant not in (None, found.target):
+            raise ArtifactError(
+                f"{path} holds {found.target}, not {variant!r}",
+                fix="Leave the variant out, or name another folder",
+            )
+        chosen, name = found, None
+    else:
+        listed = ", ".join(found.variants)
+        if variant is None and len(found.variants) != 1:
+            raise ArtifactError(
+                f"{path} is a bundle of {len(found.variants)} variants, of which none is named",
+                fix=f"Name one with --variant, or variant= in Python: {listed}",
+            )
+        name = variant if variant is not None else next(iter(found.variants))
+        if name not in found.variants:
+            raise ArtifactError(f"the bundle {path} has no variant {name!r}", fix=f"Choose from: {listed}")
+        chosen = found.variants[name]
+    _inside(path, chosen.model_file)
+    return chosen, name
+
+
+def _decode(path: Path) -> Manifest | Bundle:
+    """What `ringkas.json` says, once it is known to say what was written."""
     file = path / MANIFEST_FILE
     try:
         data = read_whole(file)
@@ -246,19 +335,20 @@ def _read_manifest(path: Path) -> Manifest:
         raise ArtifactError(f"{file} cannot be read", why=str(error.strerror), fix=_FETCH) from None
     try:
         version = msgspec.json.decode(data, type=_Version).format_version
-        if version > FORMAT_VERSION:
+        if version > BUNDLE_VERSION:
             raise ArtifactError(
                 f"{path} has format version {version}",
-                why=f"this ringkas reads up to {FORMAT_VERSION}",
+                why=f"this ringkas reads up to {BUNDLE_VERSION}",
                 fix="Run: pip install --upgrade ringkas",
             )
-        manifest = msgspec.json.decode(data, type=Manifest)
+        found: Manifest | Bundle = msgspec.json.decode(
+            data, type=Bundle if version == BUNDLE_VERSION else Manifest
+        )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{file} is not a valid manifest", why=str(error), fix=_REBUILD) from None
-    if manifest.checksum != (manifest_checksum(msgspec.json.decode(data)) if version > 1 else ""):
+    if found.checksum != (manifest_checksum(msgspec.json.decode(data)) if version > 1 else ""):
         raise ArtifactError(f"{file} was altered", why="it is not what its own checksum says", fix=_REBUILD)
-    _inside(path, manifest.model_file)
-    return manifest
+    return found
 
 
 class _Version(msgspec.Struct):

@@ -12,6 +12,7 @@ import click
 
 from ringkas.commands.bench import bench
 from ringkas.commands.build import build
+from ringkas.commands.bundle import bundle
 from ringkas.commands.doctor import doctor
 from ringkas.commands.embed import embed
 from ringkas.commands.evaluate import evaluate
@@ -120,7 +121,10 @@ def cli() -> None:
     """
 
 
-for command in (build, prune, rebuild, verify, evaluate, embed, serve, bench, inspect, sign, doctor):
+_COMMANDS = (
+    build, bundle, prune, rebuild, verify, evaluate, embed, serve, bench, inspect, sign, doctor
+)  # fmt: skip
+for command in _COMMANDS:
     cli.add_command(command)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ringkas.commands.options import PLACE, threads_option, with_options
+from ringkas.commands.options import PLACE, threads_option, variant_option, with_options
 from ringkas.errors import TargetError, TextError
 from ringkas.progress import Progress
 
@@ -78,6 +78,7 @@ _ray_options = (
 
 @click.command()
 @click.argument("artifact", type=PLACE)
+@variant_option
 @click.option("--prompt", metavar="NAME", help="A prompt of the checkpoint, such as query; '' for none.")
 @with_options(_input_options)
 @with_options(_output_options)
@@ -104,7 +105,7 @@ def embed(artifact: Path, sources: tuple[str, ...], output: Path | None, **optio
     _check(output, ending, options)
     if output is not None and ending is not None:
         require_folder_of(output)
-    opened = open_artifact(artifact)
+    opened = open_artifact(artifact, options["variant"])
     source, job = _source(sources, options), _job(options)
     kind: Kind = ending or options["kind"] or "parquet"
     if job.dimensions is not None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from ringkas.commands.options import PLACE, json_option, print_json, threads_option
+from ringkas.commands.options import PLACE, json_option, print_json, threads_option, variant_option
 from ringkas.progress import Progress
 
 
 @click.command()
 @click.argument("artifact", type=PLACE)
+@variant_option
 @click.option(
     "--beir",
     type=PLACE,
@@ -42,12 +43,14 @@ def evaluate(
     Queries and documents get the checkpoint's prompts. The search is exact, and the scores are trec_eval's.
     With --reference its scores stand beside, and their difference with its 95% interval.
     """
+    from ringkas.artifact import open_artifact
     from ringkas.commands.printing import print_evaluation
     from ringkas.runtimes.evaluate.evaluate import evaluate as run
     from ringkas.runtimes.evaluate.evaluate import read_material
 
     material = read_material(beir, split, sts)
-    report = run(artifact, material, reference=reference, threads=options["threads"], progress=Progress())
+    opened = open_artifact(artifact, options["variant"])
+    report = run(opened, material, reference=reference, threads=options["threads"], progress=Progress())
     if options["as_json"]:
         print_json(report)
     else:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from ringkas.commands.options import PLACE, json_option, print_json
+from ringkas.commands.options import PLACE, json_option, print_json, variant_option
 
 
 @click.command()
 @click.argument("artifact", type=PLACE)
+@variant_option
 @click.option("--command", "as_command", is_flag=True, help="Print the command that makes it again instead.")
 @json_option
-def inspect(artifact: Path, as_json: bool, as_command: bool) -> None:
+def inspect(artifact: Path, variant: str | None, as_json: bool, as_command: bool) -> None:
     """Show what ARTIFACT is: its source, its files, its newest parity.
 
     --command prints the `ringkas build` that makes the same files, by the manifest alone; what that cannot
@@ -22,7 +23,7 @@ def inspect(artifact: Path, as_json: bool, as_command: bool) -> None:
     from ringkas.artifact import open_artifact
     from ringkas.commands.printing import print_artifact
 
-    opened = open_artifact(artifact)
+    opened = open_artifact(artifact, variant)
     if as_command:
         from ringkas.export.recipe import recipe_of
 

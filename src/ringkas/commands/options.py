@@ -36,6 +36,7 @@ threads_option = click.option(
     type=click.IntRange(min=1),
     help="Threads an operator may use.  [default: the engine's choice]",
 )
+variant_option = click.option("--variant", metavar="TARGET", help="Which of a bundle is meant.")
 witness_option = click.option(
     "--no-witness",
     is_flag=True,

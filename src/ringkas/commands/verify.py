@@ -13,6 +13,7 @@ from ringkas.commands.options import (
     json_option,
     print_json,
     threads_option,
+    variant_option,
     witness_option,
 )
 from ringkas.progress import Progress
@@ -20,6 +21,7 @@ from ringkas.progress import Progress
 
 @click.command()
 @click.argument("artifact", type=PLACE)
+@variant_option
 @click.option("--reference", metavar="MODEL", help="Compare with this model instead of the stored vectors.")
 @click.option("--texts", multiple=True, type=PLACE, help="Your own texts: a file, or a .jsonl.")
 @click.option("--key", type=PLACE, help="Refuse what the holder of this public key did not sign.")
@@ -38,7 +40,7 @@ def verify(artifact: Path, reference: str | None, as_json: bool, **options: Any)
     from ringkas.commands.printing import print_report
     from ringkas.runtimes.parity.verify import verify as run
 
-    opened = open_artifact(artifact)
+    opened = open_artifact(artifact, options["variant"])
     if options["key"] is not None:
         from ringkas.signing import check_signature
 

@@ -83,10 +83,10 @@ def _onnx_names(variants: Mapping[str, Manifest]) -> str:
     names = [one.model_file for one in variants.values() if one.model_file.startswith("onnx/")]
     first = names[0]
     listed = ", ".join(f'`dtype: "{DTYPES[Path(name).name]}"` is `{name}`' for name in names)
+    file = f'model_kwargs={{"file_name": "{first}"}}'
     return (
-        f'\nIn sentence-transformers a graph is named: `SentenceTransformer(PATH, backend="onnx", '
-        f'model_kwargs={{"file_name": "{first}"}})`. In transformers.js, `from_pretrained(PATH, {{ dtype }})`: '
-        f"{listed}.\n"
+        f'\nIn sentence-transformers a graph is named: `SentenceTransformer(PATH, backend="onnx", {file})`. '
+        f"In transformers.js, `from_pretrained(PATH, {{ dtype }})`: {listed}.\n"
     )
 
 

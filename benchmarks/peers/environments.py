@@ -69,6 +69,8 @@ ENVIRONMENTS = {
     "fastembed": Environment(("fastembed==0.9.1",)),
     "llama.cpp": Environment(("llama-cpp-python==0.3.36",)),
     "node": Environment(("@huggingface/transformers@4.3.2",), node=True),
+    # Drives a Chromium that is installed already.
+    "browser": Environment(("playwright-core@1.65.1",), node=True),
     "mteb": Environment(
         (
             _TORCH,

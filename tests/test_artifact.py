@@ -20,7 +20,15 @@ import pytest
 import xxhash
 
 import ringkas
-from ringkas.artifact import FORMAT_VERSION, Artifact, Manifest, manifest_checksum, open_artifact, seal
+from ringkas.artifact import (
+    BUNDLE_VERSION,
+    FORMAT_VERSION,
+    Artifact,
+    Manifest,
+    manifest_checksum,
+    open_artifact,
+    seal,
+)
 from ringkas.errors import ArtifactError, RingkasError
 
 TARGET = "pytorch-fp32"
@@ -216,7 +224,7 @@ def test_incomplete_artifact_is_refused(folder: Path, name: str, change: str) ->
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 999])
+@pytest.mark.parametrize("version", [BUNDLE_VERSION + 1, 999])
 def test_newer_format_says_to_upgrade(folder: Path, version: int) -> None:
     # A newer format may have fields that this version does not know: the version is what must be told.
     change(folder, lambda manifest: manifest.update(format_version=version, novelty=1))

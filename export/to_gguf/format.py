@@ -31,7 +31,7 @@ FROM ./{model_file}
 
 Put the prompt, if there is one, before the text yourself, and scale the vectors to length 1:
 llama-cpp-python's `llama_cpp.server` does not. Cut texts to {max_length} tokens first, special ones included:
-llama-server refuses a longer one ("increase the physical batch size", which helps nothing), and the other cuts it
+llama-server refuses a longer one ("increase the physical batch size", which helps nothing), the other cuts it
 without its closing token and without a word. Open the file with its own context length
 (`llama_cpp.Llama(..., embedding=True, n_ctx=0)`): in a larger one, such as llama-cpp-python's default, a
 longer text reads positions that the file does not have, and llama.cpp ends the process."""

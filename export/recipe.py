@@ -48,6 +48,8 @@ def recipe_of(artifact: Artifact) -> Recipe:
     notes += missing
     if manifest.model_file.startswith("onnx/") and manifest.model_file != MODEL_FILE:
         arguments.append("--transformers-js")
+    if manifest.scheme.get("single_file"):
+        arguments.append("--single-file")
     record = read_record(manifest.scheme)
     if record is not None:
         arguments += _plan(record)

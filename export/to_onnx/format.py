@@ -71,15 +71,15 @@ def write(job: Job) -> Written:
     options, name = job.options, job.target.name
     file = graph.TRANSFORMERS_JS_FILES[name] if options.transformers_js else graph.MODEL_FILE
     scheme = options.scheme or SCHEMES.get(name)
+    asked = {"single_file": True} if options.single_file else {}
     if scheme is not None:
-        return Written(
-            *write_quantized(
-                job.checkpoint, scheme, job.folder, file, job.progress, single_file=options.single_file
-            )
+        file, record = write_quantized(
+            job.checkpoint, scheme, job.folder, file, job.progress, single_file=options.single_file
         )
+        return Written(file, {**record, **asked})
     precision = job.target.precision
     graph.write_graph(job.checkpoint, precision, job.folder, file, single_file=options.single_file)
-    return Written(file, {"weights": precision, "opset": graph.OPSET})
+    return Written(file, {"weights": precision, "opset": graph.OPSET, **asked})
 
 
 def judge(job: Job, artifact: Artifact, probe: Probe) -> ParityReport:

@@ -13,6 +13,7 @@ from ringkas import build_all, load, open_checkpoint
 from ringkas.artifact import Artifact
 from ringkas.errors import TargetError
 from ringkas.export.build import BuildOptions
+from ringkas.export.recipe import recipe_of
 from ringkas.export.to_onnx import graph
 from ringkas.export.to_onnx.browser import CONFIG_KEY, describe_graphs
 
@@ -62,6 +63,7 @@ def test_a_single_file_opens_from_bytes(make: Callable[..., list[Artifact]]) -> 
     for artifact in make(single_file=True):
         assert [file.name for file in (artifact.path / "onnx").iterdir()] == ["model.onnx"]
         assert told(artifact.path) == {"dtype": "fp32"}
+        assert "--single-file" in recipe_of(artifact).arguments
         assert "model.onnx_data" not in (artifact.path / "README.md").read_text("utf-8")
         onnxruntime.InferenceSession(artifact.model_path.read_bytes(), providers=["CPUExecutionProvider"])
         with load(artifact) as encoder:

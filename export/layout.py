@@ -12,6 +12,7 @@ from typing import Any
 from ringkas.checkpoint import WEIGHTS, Checkpoint
 from ringkas.compact import write_compact
 from ringkas.export.to_onnx.browser import CONFIG_KEY as BROWSER_KEY
+from ringkas.remote_code import AUTO_MAP
 from ringkas.spec import LEGACY_POOLING_KEYS, EncodingSpec
 from ringkas.tokenizer_config import GENERAL_CLASS, changes_tokenizer, resolve, tokenizer_config
 from ringkas.tokens import TOKENIZER_FILE
@@ -26,9 +27,11 @@ def write_layout(checkpoint: Checkpoint, folder: Path) -> None:
     _write_tokenizer(checkpoint, folder)
     write_compact(folder)
     tokenizer_config = _tokenizer_config(checkpoint)
-    # The weights are those of the bare encoder, whatever head the checkpoint had over it.
+    # The weights are those of the bare encoder, whatever head the checkpoint had over it; and whoever opens
+    # the artifact is not to be sent for code.
     config = {**checkpoint.config, "architectures": [checkpoint.family.architectures[0]]}
     config.pop(BROWSER_KEY, None)  # of graphs that lie elsewhere
+    config.pop(AUTO_MAP, None)
     _write(folder / "config.json", config)
     _write(folder / "tokenizer_config.json", tokenizer_config)
     _write(folder / "special_tokens_map.json", _special_tokens(tokenizer_config))

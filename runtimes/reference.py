@@ -15,8 +15,9 @@ from ringkas.checkpoint import WEIGHTS, Checkpoint, Dense
 from ringkas.errors import CheckpointError, MissingExtra
 from ringkas.families import FAMILIES
 from ringkas.family import Family
+from ringkas.remote_code import check_tensors
 from ringkas.runtimes.claimed_sizes import check_claims
-from ringkas.runtimes.unused_tensors import meaningful
+from ringkas.runtimes.unused_tensors import meaningful, remark_on
 from ringkas.spec import EncodingSpec
 from ringkas.tensors import read_tensors
 
@@ -174,6 +175,7 @@ def load_reference(
             why=f"they change what it computes: {', '.join(lost[:3])}, {len(lost)} in all",
             fix="Merge adapters into the base weights first, or use a checkpoint without them",
         )
+    check_tensors(checkpoint.path, checkpoint.config, remark_on(info["unexpected_keys"]))
     dense = nn.Sequential(*(_dense_layer(checkpoint, layer) for layer in checkpoint.dense))
     reference = Reference(encoder, checkpoint.spec, dense if len(dense) else None).eval()
     reference.unused = tuple(info["unexpected_keys"])

@@ -368,6 +368,23 @@ def config_names(one: Subject) -> Iterator[str]:
             yield f"{name} is not found"
 
 
+def defaults(one: Subject) -> Iterator[str]:
+    from transformers import AutoConfig
+
+    own = AutoConfig.for_model(one.family.name).to_dict()
+    yield from (
+        f"{name} is {own.get(name)!r} there, not {value!r}"
+        for name, value in one.family.defaults.items()
+        if own.get(name) != value
+    )
+
+
+def fixed(one: Subject) -> Iterator[str]:
+    for name in one.family.fixed:
+        if name in one.stated:
+            yield f"transformers' class reads {name}"
+
+
 def gguf(one: Subject) -> Iterator[str]:
     yield from _gguf(one, one.family.gguf)
 
@@ -433,7 +450,7 @@ CHECKS: dict[str, Callable[[Subject], Iterator[str]]] = {
     for check in (
         architectures, layers, roles, token_table, heads, positions, gguf, gguf_two_ways, additive_mask,
         token_types, position_ids, loading, plain_attention, biased_attention, gated, grouped_heads, causal,
-        two_ways, config_names,
+        two_ways, config_names, defaults, fixed,
     )
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from ringkas.export.vocabulary import spm
 from ringkas.export.vocabulary.kinds import added_beyond, kind_of
 from ringkas.files import write_json
 from ringkas.modules import MODULES_FILE, read_modules
+from ringkas.remote_code import AUTO_MAP
 from ringkas.runtimes.parity.probe import PROBE_FILE
 from ringkas.runtimes.parity.search import SEARCH_FILE
 from ringkas.tokenizer_config import TOKENIZER_CONFIG, TRANSFORMER_CONFIGS
@@ -156,7 +157,7 @@ def write_configs(checkpoint: Checkpoint, folder: Path, rows: int, new_ids: NewI
 
 
 def _config(config: Mapping[str, Any], rows: int, new_ids: NewIds) -> dict[str, Any]:
-    changed = dict(config)
+    changed = {key: value for key, value in config.items() if key != AUTO_MAP}  # such code stays behind
     if "vocab_size" in changed:
         changed["vocab_size"] = rows
     for name, value in config.items():

@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from ringkas import settings
+from ringkas import remote_code, settings
 from ringkas.builtin import BUILT_IN, NOTES, WEIGHTS_KEY
 from ringkas.errors import CheckpointError
-from ringkas.families import FAMILIES, family_of
+from ringkas.families import family_of
 from ringkas.family import Family, Positions
 from ringkas.files import expand, require_utf8, why_unreadable
 from ringkas.json_files import convert, read_json
@@ -176,8 +176,10 @@ def open_checkpoint(
     family = family_of(config)
     read = convert(family.common(config), _Config, path / "config.json")
     settings.check_files(path)
-    common = {key: config[key] for key in config if key not in family.config_names.values()}
+    own_keys = {*family.config_names.values(), *family.fixed}
+    common = {key: config[key] for key in config if key not in own_keys}
     remarks = settings.check_settings(path / "config.json", common, settings.CONFIG)
+    remote_code.check_understood(path, config, remarks)
     if not as_embedder:
         _check_architectures(path, read.architectures or [], family)
     _check_weights(path, place)
@@ -232,13 +234,9 @@ def open_checkpoint(
 
 def _config(path: Path) -> dict[str, Any]:
     config = read_json(path / "config.json", dict[str, Any])
-    if "auto_map" in config:
-        raise CheckpointError(
-            f"{path} asks for remote code (auto_map in config.json)",
-            why="code that comes with a checkpoint is never run",
-            fix="Use a checkpoint of a built-in architecture: " + ", ".join(sorted(FAMILIES)),
-        )
-    family_of(config)  # before anything else is missed in it: another family has other keys
+    remote_code.check_served(path, config)
+    # Before anything else is missed in it: another family has other keys.
+    remote_code.check_fixed(path, config, family_of(config))
     return config
 
 

@@ -87,7 +87,44 @@ def _modernbert_keys(config: Config) -> dict[str, GgufValue]:
     }
 
 
-# Decoders: gated feed-forward, RMSNorm, rotary positions, heads that share keys and values.
+# What code of gte's and nomic_bert's own reads, at the values at which transformers' classes agree with it.
+_GTE_FIXED = {
+    "position_embedding_type": ("rope",),
+    "layer_norm_type": ("layer_norm",),
+    "logn_attention_scale": (False,),
+    "logn_attention_clip1": (False,),
+    "pack_qkv": (True,),
+}
+_NOMIC_DEFAULTS = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 2048,
+}
+_NOMIC_FIXED = {
+    "n_embd": (768,),
+    "n_layer": (12,),
+    "n_head": (12,),
+    "n_inner": (3072,),
+    "activation_function": ("swiglu",),
+    "layer_norm_epsilon": (1e-12,),
+    "rotary_emb_base": (1000,),
+    "rotary_emb_fraction": (1,),
+    "rotary_emb_interleaved": (False,),
+    "rotary_emb_scale_base": (),
+    "rotary_scaling_factor": (),
+    "scale_attn_weights": (True,),
+    **{
+        key: (False,)
+        for key in (
+            "qkv_proj_bias", "mlp_fc1_bias", "mlp_fc2_bias", "prenorm", "parallel_block",
+            "parallel_block_tied_norm", "causal", "use_rms_norm", "scale_attn_by_inverse_layer_idx",
+        )
+    },
+}  # fmt: skip
+
+# Decoders and their kind: gated feed-forward, rotary positions, heads that share keys and values.
 _DECODER_ROLES = (
     Role(ATTENTION_INPUT, ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), Handling.CENTRED),
     Role(ATTENTION_OUTPUT, ("self_attn.o_proj",), Handling.STATIC),
@@ -408,6 +445,48 @@ _ALL = (
             },
             dense=2,
         ),
+    ),
+    Family(
+        "gte",
+        architectures=("GteModel", "GteForMaskedLM"),
+        layers="layers",
+        roles=_DECODER_ROLES,
+        token_table="embeddings.word_embeddings",
+        heads=("lm_head.decoder.weight", "lm_head.decoder.bias"),
+        positions=Positions.ROTARY,
+        additive_mask=True,
+        plain_attention=True,
+        gated=True,
+        fixed=_GTE_FIXED,
+        gguf="llama.cpp has no graph for it: nomic-bert, the nearest, gates with SiLU where gte has GELU",
+    ),
+    Family(
+        "nomic_bert",
+        architectures=("NomicBertModel", "NomicBertForMaskedLM", "NomicBertForPreTraining"),
+        layers="layers",
+        roles=_DECODER_ROLES,
+        token_table="embeddings.word_embeddings",
+        heads=("cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "cls.predictions.bias"),
+        positions=Positions.ROTARY,
+        additive_mask=True,
+        plain_attention=True,
+        gated=True,
+        defaults=_NOMIC_DEFAULTS,
+        fixed=_NOMIC_FIXED,
+        gguf="the names that transformers gives its tensors have no place in the gguf package's map",
+    ),
+    Family(
+        "eurobert",
+        architectures=("EuroBertModel", "EuroBertForMaskedLM"),
+        layers="layers",
+        roles=_DECODER_ROLES,
+        token_table="embed_tokens",
+        heads=("lm_head.weight",),
+        positions=Positions.ROTARY,
+        additive_mask=True,
+        gated=True,
+        grouped_heads=True,
+        gguf="its byte-level BPE is not written yet",
     ),
 )
 

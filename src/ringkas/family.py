@@ -107,6 +107,10 @@ class Family:
         causal: a token attends to itself and to those before it, unless the configuration says otherwise.
         two_ways: the config keys that say otherwise, each with the value that does.
         config_names: what its config.json calls the sizes that most call `hidden_size` and so on.
+        defaults: the sizes that transformers' class takes where config.json states none: for families of
+            which such checkpoints were published.
+        fixed: keys of config.json that transformers' class does not read and code of a checkpoint's own does,
+            with the values at which both compute the same.
         gguf: as llama.cpp knows it, or why it cannot become a GGUF file.
         gguf_two_ways: the same where a causal family attends both ways, if llama.cpp has a graph for that.
     """
@@ -131,14 +135,17 @@ class Family:
     two_ways: Mapping[str, Any] = field(default_factory=dict)
     gguf_two_ways: Gguf | str | None = None
     config_names: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, int] = field(default_factory=dict)
+    fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def value(self, config: Config, name: str) -> Any:
-        """The value of the config key that most families call `name`; None where it is absent."""
-        return config.get(self.config_names.get(name, name))
+        """The value of the config key that most families call `name`; None where there is none."""
+        return config.get(self.config_names.get(name, name), self.defaults.get(name))
 
     def common(self, config: Config) -> dict[str, Any]:
         """The configuration with every size under the name that most families use."""
-        return {**config, **{name: config[own] for name, own in self.config_names.items() if own in config}}
+        named = {name: config[own] for name, own in self.config_names.items() if own in config}
+        return {**self.defaults, **config, **named}
 
     def is_causal(self, config: Config) -> bool:
         """Whether a token attends only to itself and to those before it."""

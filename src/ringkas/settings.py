@@ -66,23 +66,28 @@ CONFIG: Table = {
     ),
     **_keys(HARMLESS, "training alone uses it", "attention_probs_dropout_prob hidden_dropout_prob "
         "attention_dropout embedding_dropout mlp_dropout classifier_dropout classifier_dropout_prob "
-        "hidden_dropout dropout initializer_range initializer_cutoff_factor initializer_factor "
-        "gradient_checkpointing sparse_prediction sparse_pred_ignore_index finetuning_task problem_type "
-        "task_specific_params qa_dropout seq_classif_dropout"),
+        "hidden_dropout dropout attn_pdrop embd_pdrop resid_pdrop initializer_range "
+        "initializer_cutoff_factor initializer_factor gradient_checkpointing sparse_prediction "
+        "sparse_pred_ignore_index finetuning_task problem_type task_specific_params qa_dropout "
+        "seq_classif_dropout"),
     **_keys(HARMLESS, "a head over the encoder, which an embedding has not", "id2label label2id num_labels "
-        "classifier_activation classifier_bias classifier_pooling decoder_bias tie_word_embeddings "
-        "tie_weights_ pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head "
+        "classifier_activation classifier_bias classifier_pooling clf_pooling dense_seq_output "
+        "decoder_bias tie_word_embeddings tie_weights_ pooler_fc_size pooler_num_attention_heads "
+        "pooler_num_fc_layers pooler_size_per_head "
         "pooler_type directionality summary_activation summary_first_dropout summary_proj_to_labels "
         "summary_type summary_use_proj bad_words_ids"),
     **_keys(HARMLESS, "ids come from tokenizer.json", "bos_token_id eos_token_id cls_token_id sep_token_id "
-        "mask_token_id unk_token_id decoder_start_token_id tokenizer_class"),
+        "mask_token_id unk_token_id decoder_start_token_id tokenizer_class bos_token eos_token pad_token "
+        "mask_token"),
     **_keys(HARMLESS, "it says how to compute, not what", "torch_dtype dtype use_cache output_past "
         "cache_implementation chunk_size_feed_forward _attn_implementation attn_implementation "
         "attn_implementation_autoset _attn_implementation_autoset reference_compile "
         "repad_logits_with_grad deterministic_flash_attn pretraining_tp output_attentions "
-        "output_hidden_states return_dict torchscript use_bfloat16"),
+        "output_hidden_states return_dict torchscript use_bfloat16 unpad_inputs use_flash_attn use_xentropy "
+        "use_memory_efficient_attention fused_bias_fc fused_dropout_add_ln reorder_and_upcast_attn "
+        "pad_vocab_size_multiple"),
     **_keys(HARMLESS, "a record", "transformers_version _name_or_path name_or_path _commit_hash "
-        "transformers.js_config license position_embedding_source prefix"),
+        "transformers.js_config license position_embedding_source prefix max_trained_positions"),
     "auto_map": Rule(HONOURED, "refused on its own where no class of transformers' own stands for it"),
     "is_decoder": _unless("its attention would be causal and the reference's is not", False),
     "add_cross_attention": _unless("nothing is attended to across", False),

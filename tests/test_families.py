@@ -9,6 +9,7 @@ import pytest
 from ringkas.errors import CheckpointError
 from ringkas.families import FAMILIES, family_of
 from ringkas.known import known
+from ringkas.spec import EncodingSpec
 
 # The eleven tasks of SEA-LION-E5-Embedding-600M's model card, written out.
 ANSWER = (
@@ -84,6 +85,27 @@ def test_sea_lion_has_its_eleven_prompts() -> None:
 @pytest.mark.parametrize("name", ["intfloat/multilingual-e5-small", "Multilingual-E5-Base"])
 def test_e5_has_its_two_prompts_under_any_owner_or_case(name: str) -> None:
     assert known(name).prompts == {"query": "query: ", "passage": "passage: "}
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "document", "languages"),
+    [
+        ("BAAI/bge-m3", "", "", ()),
+        ("nlpai-lab/KURE-v1", "", "", ("ko", "en")),
+        ("Snowflake/snowflake-arctic-embed-l-v2.0", "query: ", "", ()),
+        ("nomic-ai/nomic-embed-text-v1.5", "search_query: ", "search_document: ", ("en",)),
+        ("sentence-transformers/all-mpnet-base-v2", "", "", ("en",)),
+    ],
+)
+def test_a_published_checkpoint_has_its_cards_prompts(
+    name: str, query: str, document: str, languages: tuple[str, ...]
+) -> None:
+    facts = known(name)
+    spec = EncodingSpec("bert", 8, 8, prompts=dict(facts.prompts))
+    assert spec.prompts.get(spec.query_prompt() or "", "") == query
+    assert spec.prompts.get(spec.document_prompt() or "", "") == document
+    assert facts.languages == languages
+    assert facts.licence
 
 
 def test_stranger_has_nothing() -> None:

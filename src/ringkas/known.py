@@ -40,6 +40,18 @@ _SEA_LION_TASKS = {
 SEA_LION_PROMPTS = {task: f"Instruct: {text}\nQuery: " for task, text in _SEA_LION_TASKS.items()}
 SEA_LION_LANGUAGES = ("en", "zh", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta")
 
+_INSTRUCT_WEB_SEARCH = (
+    "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
+)
+ARCTIC_PROMPTS = {"query": "query: "}  # a document gets none
+# Under the names that `encode_query` and `encode_document` look for.
+NOMIC_PROMPTS = {
+    "query": "search_query: ",
+    "document": "search_document: ",
+    "clustering": "clustering: ",
+    "classification": "classification: ",
+}
+
 # By the last part of the hub id, in lower case; a local folder of that name counts as well.
 KNOWN: Mapping[str, Known] = {
     "multilingual-e5-small": Known(E5_PROMPTS, licence="mit"),
@@ -51,6 +63,22 @@ KNOWN: Mapping[str, Known] = {
     # No prompts are published for these two: those of SEA-LION-E5 are not theirs.
     "sea-lion-modernbert-embedding-300m": Known(languages=SEA_LION_LANGUAGES),
     "sea-lion-modernbert-embedding-600m": Known(languages=SEA_LION_LANGUAGES),
+    # Each from its model card. Where a card names a hundred languages none is listed: all that there are
+    # texts for are judged.
+    "multilingual-e5-large-instruct": Known({"query": _INSTRUCT_WEB_SEARCH}, licence="mit"),
+    "all-mpnet-base-v2": Known(languages=("en",), licence="apache-2.0"),
+    "bge-m3": Known(licence="mit"),  # "no need to add instructions to the queries"
+    "kure-v1": Known(languages=("ko", "en"), licence="mit"),
+    "snowflake-arctic-embed-l-v2.0": Known(ARCTIC_PROMPTS, licence="apache-2.0"),
+    "snowflake-arctic-embed-m-v2.0": Known(ARCTIC_PROMPTS, licence="apache-2.0"),
+    "granite-embedding-english-r2": Known(languages=("en",), licence="apache-2.0"),
+    "granite-embedding-small-english-r2": Known(languages=("en",), licence="apache-2.0"),
+    "granite-embedding-97m-multilingual-r2": Known(licence="apache-2.0"),
+    "granite-embedding-311m-multilingual-r2": Known(licence="apache-2.0"),
+    "mmbert-small": Known(licence="mit"),
+    "mmbert-base": Known(licence="mit"),
+    "gte-multilingual-base": Known(licence="apache-2.0"),
+    "nomic-embed-text-v1.5": Known(NOMIC_PROMPTS, ("en",), "apache-2.0"),
 }
 
 

@@ -88,9 +88,10 @@ def _part(wheel: Path) -> bytes:
 def measure(options: Any) -> None:
     sentences = options.sentences.read_text("utf-8").splitlines()
     checkpoint = open_checkpoint(FOLDER)
+    rows: dict[str, dict[str, Any]] = {}
     with load_reference_encoder(checkpoint) as reference:
         expected = reference.encode(sentences)
-        rows = {"reference": {"alone_and_among_others": alone_and_among(reference, sentences, expected)}}
+        rows["reference"] = {"alone_and_among_others": alone_and_among(reference, sentences, expected)}
     for target in options.target or TARGETS:
         (built,) = build_all(checkpoint, [target], options.work, overwrite=True)
         report = built.report

@@ -53,14 +53,16 @@ def test_the_reference_is_sentence_transformers_own_and_alone_as_in_company(chec
     assert cosine(alone, found).min() > 0.99999
 
 
-@pytest.mark.parametrize("target", ["onnx-fp32", "onnx-int8"])
+@pytest.mark.parametrize("target", ["onnx-int8"])
 def test_it_goes_all_the_way(checkpoint: Path, target: str, tmp_path: Path) -> None:
     (built,) = build_all(open_checkpoint(checkpoint), [target], tmp_path)
     assert built.report.failures == ()
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("target", ["pytorch-fp32", "onnx-fp16", "onnx-int4", "tensorrt-rtx-fp16"])
+@pytest.mark.parametrize(
+    "target", ["pytorch-fp32", "onnx-fp32", "onnx-fp16", "onnx-int4", "tensorrt-rtx-fp16"]
+)
 def test_it_goes_everywhere(checkpoint: Path, target: str, tmp_path: Path) -> None:
     if target.startswith("tensorrt"):
         pytest.importorskip("tensorrt_rtx_bindings", reason="no TensorRT-RTX builder: make install-all")

@@ -52,6 +52,7 @@ def test_the_reference_is_sentence_transformers_own_and_alone_as_in_company(chec
     assert cosine(alone, found).min() > 0.99999
 
 
+@pytest.mark.full
 def test_a_graph_takes_texts_of_many_windows(checkpoint: Path, tmp_path: Path) -> None:
     (built,) = build_all(open_checkpoint(checkpoint), ["onnx-int8"], tmp_path)
     assert built.report.failures == ()

@@ -27,7 +27,8 @@ def check_claims(checkpoint: Checkpoint, tensors: Sequence[Tensor]) -> None:
 
 def _bounds(checkpoint: Checkpoint, tensors: Sequence[Tensor]) -> Iterator[tuple[str, int]]:
     family = checkpoint.family
-    numbered = re.compile(rf"(?:^|\.){re.escape(family.layers)}\.(\d+)\.")
+    # A file may have the names of code of its own, which transformers translates: `layer` for `layers`.
+    numbered = re.compile(rf"(?:^|\.){re.escape(family.layers.rstrip('s'))}s?\.(\d+)\.")
     found = [(match[1], tensor) for tensor in tensors if (match := numbered.search(tensor.name))]
     widest = max((size for _, tensor in found for size in tensor.shape), default=0)
     yield "num_hidden_layers", len({number for number, _ in found})

@@ -31,7 +31,7 @@ def plan_upload(folder: str | Path, repository: str) -> Upload:
     require("export", "huggingface_hub")
     from huggingface_hub import ModelCard
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     folder = expand(folder)
     try:

@@ -8,6 +8,7 @@ for the web.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -156,8 +157,9 @@ class BlockTable(nn.Module):
 
 def _operator(name: str, inputs: Sequence[Tensor], shape: Sequence[int], **attributes: str) -> Tensor:
     """An operator of ONNX's own with the type of its first input, for what the tracer writes longer."""
+    attrs: dict[str, Any] = dict(attributes)
     made: Tensor = torch.onnx.ops.symbolic(
-        name, inputs, attrs=attributes, dtype=inputs[0].dtype, shape=shape, version=21
+        name, inputs, attrs=attrs, dtype=inputs[0].dtype, shape=shape, version=21
     )
     return made
 

@@ -341,9 +341,8 @@ def _decode(path: Path) -> Manifest | Bundle:
                 why=f"this ringkas reads up to {BUNDLE_VERSION}",
                 fix="Run: pip install --upgrade ringkas",
             )
-        found: Manifest | Bundle = msgspec.json.decode(
-            data, type=Bundle if version == BUNDLE_VERSION else Manifest
-        )
+        kind: type[Manifest] | type[Bundle] = Bundle if version == BUNDLE_VERSION else Manifest
+        found = msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{file} is not a valid manifest", why=str(error), fix=_REBUILD) from None
     if found.checksum != (manifest_checksum(msgspec.json.decode(data)) if version > 1 else ""):

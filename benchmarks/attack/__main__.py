@@ -3,6 +3,7 @@
 python benchmarks/attack files --hours 1
 python benchmarks/attack files --tries 2000
 python benchmarks/attack files --replay 1234      # one try again, with what became of it
+python benchmarks/attack table                    # what the results files hold, a line a kind
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 _BENCHMARKS = Path(__file__).resolve().parents[1]
 sys.path[:1] = [str(_BENCHMARKS), str(_BENCHMARKS.parent / "src")]
 
-from attack.record import Budget, Record, run  # noqa: E402
+from attack.record import Budget, Record, rows, run  # noqa: E402
 
 KINDS = ("files", "texts", "kills", "threads")
 RESULTS = _BENCHMARKS / "results" / "attack"
@@ -26,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=(*KINDS, "table"))
     parser.add_argument("--hours", type=float, default=float("inf"))
     parser.add_argument("--tries", type=int, help="stop after so many more")
     parser.add_argument("--results", type=Path, help="the file to go on from")
@@ -36,6 +37,10 @@ def main() -> None:
     parser.add_argument("--anew", action="store_true", help="forget what the results file holds")
     parser.add_argument("--replay", type=int, metavar="NUMBER", help="one try again, and nothing recorded")
     options = parser.parse_args()
+    if options.kind == "table":
+        files = [RESULTS / f"{kind}.json" for kind in KINDS]
+        print(rows([Record.resume(file.stem, file) for file in files if file.is_file()]))
+        return
     file = options.results or RESULTS / f"{options.kind}.json"
     if options.anew:
         file.unlink(missing_ok=True)

@@ -210,8 +210,7 @@ class Kills:
         self.arena = arena
         self._commands = [one for one in commands if one.name != "rebuild" or arena.plan is not None]
         self._log = arena.folder / "log"
-        for command in self._commands:
-            self._prepare(command)
+        self._prepare(self._commands[0])  # what it makes, others work on
 
     def batch(self, first: int) -> Iterator[Try]:
         for number in range(first, first + _BATCH):
@@ -221,6 +220,8 @@ class Kills:
         """Try `number`: one command, ended in one way, looked at, and run again."""
         chance = Random(f"kills {number}")
         command = self._commands[number % len(self._commands)]
+        if command.name not in self.arena.undisturbed:
+            self._prepare(command)
         way = _WAYS[number // len(self._commands) % len(_WAYS)]
         if command.name == "embed":
             shutil.rmtree(self.arena.folder / "vectors", ignore_errors=True)

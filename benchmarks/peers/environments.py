@@ -69,6 +69,9 @@ ENVIRONMENTS = {
     "fastembed": Environment(("fastembed==0.9.1",)),
     "llama.cpp": Environment(("llama-cpp-python==0.3.36",)),
     "node": Environment(("@huggingface/transformers@4.3.2",), node=True),
+    # The oldest that run our graphs, for each target's stated least.
+    "onnxruntime-1.18": Environment(("onnxruntime==1.18.1", "numpy==1.26.4")),
+    "onnxruntime-1.19": Environment(("onnxruntime==1.19.2", "numpy==1.26.4")),
     # Drives a Chromium that is installed already.
     "browser": Environment(("playwright-core@1.65.1",), node=True),
     "mteb": Environment(

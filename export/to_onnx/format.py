@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,8 @@ ids = numpy.array([tokenizer.encode("{prompt}how to fix a bicycle tyre").ids])
 vector = session.run(["sentence_embedding"], {{"input_ids": ids, "attention_mask": numpy.ones_like(ids)}})[0]
 ```
 
-`sentence_embedding` is pooled{normalized}, float32, shape (batch, {dimension}). {loaders}{beside}
+`sentence_embedding` is pooled{normalized}, float32, shape (batch, {dimension}). The graph needs
+onnxruntime {least} or later. {loaders}{beside}
 With transformers.js, in a browser or in Node (`config.json` says which graph is meant):
 
 ```js
@@ -52,6 +54,13 @@ TextEmbedding.add_custom_model(NAME, pooling=PoolingType.DISABLED, normalization
 TextEmbedding(NAME, specific_model_path=PATH)
 ```
 """
+# The first onnxruntime that runs a target's graphs: tests/export/to_onnx/test_least_runtime.py.
+LEAST_ONNXRUNTIME: Mapping[str, str] = {
+    "onnx-fp32": "1.18",
+    "onnx-fp16": "1.18",
+    "onnx-int8": "1.18",
+    "onnx-int4": "1.19",
+}
 _USUAL_NAME = """It also loads with
 `SentenceTransformer(PATH, backend="onnx")` and Optimum's `ORTModelForFeatureExtraction`.
 """
@@ -98,6 +107,7 @@ def card(manifest: Manifest, folder: Path) -> str:
         normalized=normalised(spec),
         dimension=spec.dimension,
         max_length=spec.max_length,
+        least=LEAST_ONNXRUNTIME[manifest.target],
         loaders=_USUAL_NAME if manifest.model_file == graph.MODEL_FILE else "",
         beside=_BESIDE.format(data=data) if beside else "",
         additional=f', additional_files=["{data}"]' if beside else "",

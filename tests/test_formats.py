@@ -21,7 +21,7 @@ from ringkas.runtimes.reference import load_reference
 
 check = lambda checkpoint, target, options: None
 judge = lambda job, artifact, probe: finish.judge_artifact(artifact, probe, job.progress)
-card = lambda manifest: "Read `table.npy` with NumPy."
+card = lambda manifest, folder: "Read `table.npy` with NumPy."
 
 def write(job):
     table = load_reference(job.checkpoint).encoder.get_submodule(job.checkpoint.family.token_table)

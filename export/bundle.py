@@ -35,8 +35,6 @@ from ringkas.runtimes.parity.judge import ParityReport
 from ringkas.runtimes.parity.verify import verify
 from ringkas.targets import targets
 
-# The formats whose files can lie side by side. A plan belongs to one GPU, and has a graph of its own.
-_FORMATS = ("pytorch", "onnx", "gguf")
 # Each artifact has its own; a bundle gets one of its own too.
 _OWN_CARD, _CONFIG = "README.md", "config.json"
 # Vectors of the same reference, which another machine rounds otherwise: the first artifact's are kept, and
@@ -99,7 +97,7 @@ def _check(opened: Sequence[Artifact]) -> None:
     seen: dict[str, Artifact] = {}
     for one in opened:
         name = one.manifest.target
-        if name not in kinds or not _writer_is_known(name):
+        if name not in kinds or kinds[name].format.plans:
             raise ArtifactError(
                 f"{one.path} ({name}) cannot lie in a bundle",
                 why="a plan is for one GPU",
@@ -115,10 +113,6 @@ def _check(opened: Sequence[Artifact]) -> None:
                 why=f"their {difference} differ",
                 fix="Build them from one checkpoint, for the same languages",
             )
-
-
-def _writer_is_known(target: str) -> bool:
-    return target.split("-", 1)[0] in _FORMATS
 
 
 def _difference(first: Artifact, other: Artifact) -> str:

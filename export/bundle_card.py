@@ -8,7 +8,7 @@ from pathlib import Path
 from ringkas.artifact import Manifest
 from ringkas.export.client_notes import client_notes
 from ringkas.export.finish import writer_of
-from ringkas.export.model_card import front_matter, note, prompt_table, published, vocabulary_part
+from ringkas.export.model_card import front_matter, normalised, note, prompt_table, published, vocabulary_part
 from ringkas.export.to_onnx.browser import DATA_SUFFIX, DTYPES
 from ringkas.runtimes.parity.judge import ParityReport
 from ringkas.targets import target
@@ -31,7 +31,7 @@ PyTorch.
 {note(first.source.note)}
 {_table(folder, variants, reports)}
 Vectors have {spec.dimension} dimensions ({"+".join(spec.pooling.modes)} pooling{
-        ", normalised" if spec.normalize else ""
+        normalised(spec)
     }); the longest text is {spec.max_length} tokens; languages: {
         ", ".join(first.languages) or "the original's"
     }.

@@ -221,6 +221,36 @@ _GEMMA_GGUF = Gguf(
     windows=True,
 )
 
+_XLM_ROBERTA = Family(
+    "xlm-roberta",
+    architectures=("XLMRobertaModel", "XLMRobertaForMaskedLM"),
+    layers="encoder.layer",
+    roles=_BERT_ROLES,
+    token_table="embeddings.word_embeddings",
+    heads=_ROBERTA_HEADS,
+    positions=Positions.AFTER_PAD,
+    additive_mask=True,
+    token_types=True,
+    loading={"add_pooling_layer": False},
+    plain_attention=True,
+    gguf=_BERT_GGUF,  # whose position table starts at another row
+)
+
+_LLAMA = Family(
+    "llama",
+    architectures=("LlamaModel", "LlamaForCausalLM"),
+    layers="layers",
+    roles=_DECODER_ROLES,
+    token_table="embed_tokens",
+    heads=("lm_head.weight",),
+    positions=Positions.ROTARY,
+    gated=True,
+    grouped_heads=True,
+    causal=True,
+    two_ways={"is_causal": False},
+    gguf=_LLAMA_GGUF,
+)
+
 _ALL = (
     Family(
         "bert",
@@ -237,47 +267,16 @@ _ALL = (
         plain_attention=True,
         gguf=_BERT_GGUF,
     ),
-    Family(
-        "xlm-roberta",
-        architectures=("XLMRobertaModel", "XLMRobertaForMaskedLM"),
-        layers="encoder.layer",
-        roles=_BERT_ROLES,
-        token_table="embeddings.word_embeddings",
-        heads=_ROBERTA_HEADS,
-        positions=Positions.AFTER_PAD,
-        additive_mask=True,
-        token_types=True,
-        loading={"add_pooling_layer": False},
-        plain_attention=True,
-        gguf=_BERT_GGUF,  # whose position table starts at another row
-    ),
-    Family(
-        "roberta",
+    _XLM_ROBERTA,
+    replace(
+        _XLM_ROBERTA,
+        name="roberta",
         architectures=("RobertaModel", "RobertaForMaskedLM"),
-        layers="encoder.layer",
-        roles=_BERT_ROLES,
-        token_table="embeddings.word_embeddings",
-        heads=_ROBERTA_HEADS,
-        positions=Positions.AFTER_PAD,
-        additive_mask=True,
-        token_types=True,
-        loading={"add_pooling_layer": False},
-        plain_attention=True,
-        gguf=_BERT_GGUF,
     ),
-    Family(
-        "camembert",
+    replace(
+        _XLM_ROBERTA,
+        name="camembert",
         architectures=("CamembertModel", "CamembertForMaskedLM"),
-        layers="encoder.layer",
-        roles=_BERT_ROLES,
-        token_table="embeddings.word_embeddings",
-        heads=_ROBERTA_HEADS,
-        positions=Positions.AFTER_PAD,
-        additive_mask=True,
-        token_types=True,
-        loading={"add_pooling_layer": False},
-        plain_attention=True,
-        gguf=_BERT_GGUF,
     ),
     Family(
         "distilbert",
@@ -368,46 +367,16 @@ _ALL = (
             windows=True,
         ),
     ),
-    Family(
-        "llama",
-        architectures=("LlamaModel", "LlamaForCausalLM"),
-        layers="layers",
-        roles=_DECODER_ROLES,
-        token_table="embed_tokens",
-        heads=("lm_head.weight",),
-        positions=Positions.ROTARY,
-        gated=True,
-        grouped_heads=True,
-        causal=True,
-        two_ways={"is_causal": False},
-        gguf=_LLAMA_GGUF,
-    ),
-    Family(
-        "mistral",
+    _LLAMA,
+    replace(
+        _LLAMA,
+        name="mistral",  # llama's graph in llama.cpp, which has no window
         architectures=("MistralModel", "MistralForCausalLM"),
-        layers="layers",
-        roles=_DECODER_ROLES,
-        token_table="embed_tokens",
-        heads=("lm_head.weight",),
-        positions=Positions.ROTARY,
-        gated=True,
-        grouped_heads=True,
-        causal=True,
-        two_ways={"is_causal": False},
-        gguf=_LLAMA_GGUF,  # whose graph has no window
     ),
-    Family(
-        "qwen3",
+    replace(
+        _LLAMA,
+        name="qwen3",
         architectures=("Qwen3Model", "Qwen3ForCausalLM"),
-        layers="layers",
-        roles=_DECODER_ROLES,
-        token_table="embed_tokens",
-        heads=("lm_head.weight",),
-        positions=Positions.ROTARY,
-        gated=True,
-        grouped_heads=True,
-        causal=True,
-        two_ways={"is_causal": False},
         gguf=Gguf(
             "qwen3",
             {
@@ -421,17 +390,10 @@ _ALL = (
             rms=True,
         ),
     ),
-    Family(
-        "gemma3_text",
+    replace(
+        _LLAMA,
+        name="gemma3_text",
         architectures=("Gemma3TextModel", "Gemma3ForCausalLM"),
-        layers="layers",
-        roles=_DECODER_ROLES,
-        token_table="embed_tokens",
-        heads=("lm_head.weight",),
-        positions=Positions.ROTARY,
-        gated=True,
-        grouped_heads=True,
-        causal=True,
         two_ways={"use_bidirectional_attention": True, "is_causal": False},
         gguf=_GEMMA_GGUF,
         # Its windows reach both ways, and it has EmbeddingGemma's two Dense modules.

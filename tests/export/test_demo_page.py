@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -70,17 +68,6 @@ def test_packages_that_are_not_there_are_named(packages: Path, tmp_path: Path) -
     assert find_packages(packages) == packages / "node_modules"
     with pytest.raises(RingkasError, match=r"has no @huggingface/transformers.*npm install"):
         find_packages(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def environments() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("peers_environments", PEERS / "environments.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

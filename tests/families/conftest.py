@@ -39,16 +39,16 @@ def shape(shape_folder: Callable[[str], Path]) -> Callable[[str], Checkpoint]:
 
 
 @pytest.fixture(scope="session")
-def check_reference() -> Callable[[Path], None]:
+def check_reference() -> Callable[..., None]:
     """Holds the reference to sentence-transformers itself, and a text alone to the same in company."""
 
-    def check(folder: Path) -> None:
+    def check(folder: Path, texts: Sequence[str] = TEXTS) -> None:
         from sentence_transformers import SentenceTransformer
 
-        expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+        expected = SentenceTransformer(str(folder), device="cpu").encode(texts)
         with load_reference_encoder(folder) as encoder:
-            found = encoder.encode(TEXTS)
-            alone = np.stack([encoder.encode(text) for text in TEXTS])
+            found = encoder.encode(texts)
+            alone = np.stack([encoder.encode(text) for text in texts])
         assert cosine(expected, found).min() > 0.999999
         assert cosine(alone, found).min() > 0.99999
 

@@ -11,12 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from ringkas import build_all, load_reference_encoder, open_checkpoint
+from ringkas import build_all, open_checkpoint
 from ringkas.errors import CheckpointError, TargetError
-from ringkas.runtimes.parity.judge import cosine
 
 TEXTS = ["a short one", "one of more words than the others have, so that they are padded", "짧다", "x"]
 # What its published config.json says beside the sizes.
@@ -49,15 +47,10 @@ def test_its_own_tensor_names_are_read(checkpoint: Path) -> None:
         assert "encoder.layer.0.attention.qkv_proj.weight" in set(file.keys())
 
 
-def test_the_reference_is_sentence_transformers_own_and_alone_as_in_company(checkpoint: Path) -> None:
-    from sentence_transformers import SentenceTransformer
-
-    expected = SentenceTransformer(str(checkpoint), device="cpu").encode(TEXTS)
-    with load_reference_encoder(checkpoint) as encoder:
-        found = encoder.encode(TEXTS)
-        alone = np.stack([encoder.encode(text) for text in TEXTS])
-    assert cosine(expected, found).min() > 0.999999
-    assert cosine(alone, found).min() > 0.99999
+def test_the_reference_is_sentence_transformers_own_and_alone_as_in_company(
+    checkpoint: Path, check_reference: Callable[..., None]
+) -> None:
+    check_reference(checkpoint, TEXTS)
 
 
 @pytest.mark.parametrize("target", ["onnx-int8"])

@@ -12,12 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from ringkas import build_all, load_reference_encoder, open_checkpoint
+from ringkas import build_all, open_checkpoint
 from ringkas.errors import CheckpointError
-from ringkas.runtimes.parity.judge import cosine
 
 TEXTS = ["a short one", "one of more words than the others have, so that they are padded", "짧다", "x"]
 # nomic-embed-text-v1.5's published config.json, but for the vocabulary.
@@ -56,18 +54,14 @@ def checkpoint(
     return make_checkpoint(folder, type(shape)(shape.config, tiny_unigram, max_length=64))
 
 
-def test_the_reference_is_sentence_transformers_own_and_alone_as_in_company(checkpoint: Path) -> None:
+def test_the_reference_is_sentence_transformers_own_and_alone_as_in_company(
+    checkpoint: Path, check_reference: Callable[..., None]
+) -> None:
     from safetensors import safe_open
-    from sentence_transformers import SentenceTransformer
 
     with safe_open(checkpoint / "model.safetensors", framework="np") as file:
         assert "encoder.layers.0.attn.Wqkv.weight" in set(file.keys())  # as it was published
-    expected = SentenceTransformer(str(checkpoint), device="cpu").encode(TEXTS)
-    with load_reference_encoder(checkpoint) as encoder:
-        found = encoder.encode(TEXTS)
-        alone = np.stack([encoder.encode(text) for text in TEXTS])
-    assert cosine(expected, found).min() > 0.999999
-    assert cosine(alone, found).min() > 0.99999
+    check_reference(checkpoint, TEXTS)
 
 
 @pytest.mark.parametrize("target", ["onnx-int8"])

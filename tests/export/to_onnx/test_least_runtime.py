@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +19,6 @@ from ringkas.export.to_onnx.format import LEAST_ONNXRUNTIME
 from ringkas.export.to_onnx.graph import TRANSFORMERS_JS_FILES
 from ringkas.runtimes.parity.judge import cosine
 
-PEERS = Path(__file__).parents[3] / "benchmarks" / "peers"
 TEXTS = ["a text", "", "하나 둘 셋", "a long text " * 40]
 SCRIPT = """
 import json, sys
@@ -39,17 +36,6 @@ def dist(small_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPat
     checkpoint = open_checkpoint(small_checkpoint(width=64, max_length=64))
     build_all(checkpoint, list(LEAST_ONNXRUNTIME), out, BuildOptions(witness=False))
     return out
-
-
-@pytest.fixture(scope="module")
-def environments() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("least_environments", PEERS / "environments.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def run(python: Path, graph: Path, ids: Any) -> subprocess.CompletedProcess[str]:

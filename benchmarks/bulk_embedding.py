@@ -1,10 +1,12 @@
 """`ringkas embed` over many short texts: its rate beside the engine's own, its memory, and killed at random.
 
-    python benchmarks/bulk_embedding.py dist/onnx-int8 --count 1000000 --kills 10 --json FILE
+    python benchmarks/bulk_embedding.py rate dist/onnx-int8 --count 40000 --rounds 5 --json FILE
+    python benchmarks/bulk_embedding.py whole dist/onnx-int8 --count 1000000 --kills 10 --json FILE
 
-The engine's own rate is `Encoder.encode` of some of the texts, in a process of its own. The rate of `embed`
-counts from its first window to its last, so that loading is in neither. Processor time is told beside it, for
-a machine that others use: that of the texts which the large run has more than the small one.
+`rate` interleaves two processes: `embed`, from its first window to its last, and `Encoder.encode` of the same
+texts, so that loading is in neither. It wants a quiet machine; the processor time a text is told beside it.
+`whole` embeds a tenth of the texts, then all, compares the memory, and then kills and resumes until all are
+embedded again: the files must be the same to the bit. Both write into one file.
 """
 
 from __future__ import annotations
@@ -14,22 +16,24 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from results_file import write_result
+from results_file import made, write_result
 from short_texts import short_texts
 
 OFFLINE = """
 import json, sys, time
 import ringkas
-texts = open(sys.argv[2], encoding="utf-8").read().splitlines()[: int(sys.argv[3])]
-with ringkas.load(sys.argv[1], threads=int(sys.argv[4]) or None) as encoder:
+texts = open(sys.argv[2], encoding="utf-8").read().splitlines()
+with ringkas.load(sys.argv[1], threads=int(sys.argv[3]) or None) as encoder:
     encoder.encode(texts[:2000])
     started, spent = time.perf_counter(), time.process_time()
     encoder.encode(texts)
@@ -42,43 +46,52 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("part", choices=("rate", "whole"))
     parser.add_argument("artifact", type=Path)
-    parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--small", type=int, default=100_000, help="of the run whose memory is compared")
-    parser.add_argument("--offline", type=int, default=20_000)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--killed-count", type=int, default=100_000, help="texts of the runs that are killed")
     parser.add_argument("--sentences", type=Path)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
-    found: dict[str, Any] = {
-        "artifact": options.artifact.name,
-    }
+    found = json.loads(options.json.read_text("utf-8")) if options.json.exists() else {}
+    found["artifact"] = "/".join(options.artifact.resolve().parts[-2:])
+    part = rate if options.part == "rate" else whole
     with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        text_file = folder / "texts.txt"
-        for name, count in (("small", options.small), ("large", options.count)):
-            text_file = folder / f"{name}.txt"
-            text_file.write_text("\n".join(short_texts(count, options.sentences)), encoding="utf-8")
-            found[name] = embed(options.artifact, text_file, folder / name, options.threads)
-            print(name, found[name], flush=True)
-        command = [sys.executable, "-c", OFFLINE, str(options.artifact), str(text_file)]
-        command += [str(options.offline), str(options.threads)]
-        found["offline"] = json.loads(_output(*command))
-        found["of_offline"] = found["large"]["texts_per_s"] / found["offline"]["texts_per_s"]
-        more = {name: found["large"][name] - found["small"][name] for name in ("texts", "cpu_s")}
-        found["cpu_ms_per_text"] = 1e3 * more["cpu_s"] / more["texts"]
-        found["of_offline_by_cpu"] = found["offline"]["cpu_ms_per_text"] / found["cpu_ms_per_text"]
-        if options.kills:
-            text_file.write_text("\n".join(short_texts(options.killed_count, options.sentences)), "utf-8")
-            found["killed"] = kill(options.artifact, text_file, folder, options)
+        found[options.part] = {"made": made(), **part(options, Path(scratch))}
     write_result(options.json, found)
-    print(
-        json.dumps(
-            {name: found.get(name) for name in ("offline", "of_offline", "of_offline_by_cpu", "killed")}
-        )
-    )
+    print(json.dumps(found[options.part]))
+
+
+def rate(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """`embed` and the engine, in turn."""
+    text_file = write_texts(folder / "texts.txt", options.count, options)
+    command = [sys.executable, "-c", OFFLINE, str(options.artifact), str(text_file), str(options.threads)]
+    rounds = []
+    for number in range(options.rounds):
+        offline = json.loads(_output(*command))
+        embedded = embed(options.artifact, text_file, folder / f"{number}", options.threads)
+        rounds.append({"offline": offline, "embed": embedded})
+        print(rounds[-1], file=sys.stderr, flush=True)
+    ratios = [one["embed"]["texts_per_s"] / one["offline"]["texts_per_s"] for one in rounds]
+    return {"texts": options.count, "rounds": rounds, "ratios": ratios, "of_offline": median(ratios)}
+
+
+def whole(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Memory at a tenth and at all; then killed and resumed."""
+    found: dict[str, Any] = {}
+    for name, count in (("tenth", options.count // 10), ("all", options.count)):
+        text_file = write_texts(folder / f"{name}.txt", count, options)
+        found[name] = embed(options.artifact, text_file, folder / name, options.threads)
+        print(name, found[name], file=sys.stderr, flush=True)
+    found["memory_all_to_tenth"] = found["all"]["peak_mib"] / found["tenth"]["peak_mib"]
+    return found | {"killed": kill(options, text_file, folder / "all", found["all"]["seconds"])}
+
+
+def write_texts(file: Path, count: int, options: argparse.Namespace) -> Path:
+    file.write_text("\n".join(short_texts(count, options.sentences)), encoding="utf-8")
+    return file
 
 
 def embed(artifact: Path, text_file: Path, output: Path, threads: int) -> dict[str, Any]:
@@ -104,31 +117,29 @@ def embed(artifact: Path, text_file: Path, output: Path, threads: int) -> dict[s
     }  # fmt: skip
 
 
-def kill(artifact: Path, text_file: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Runs killed at random moments and resumed; whether the files are the uninterrupted run's."""
-    kills, shards = options.kills, ("--shard-rows", str(max(1, options.killed_count // 20)))
-    started = time.perf_counter()
-    subprocess.run(
-        [*_command(artifact, text_file, folder / "whole"), *shards], check=True, capture_output=True
-    )
-    took = time.perf_counter() - started
-    chance, done = random.Random(1), 0
-    output = folder / "killed"
-    while done < kills:
-        command = [*_command(artifact, text_file, output), *shards]
+def kill(options: argparse.Namespace, text_file: Path, uninterrupted: Path, took: float) -> dict[str, Any]:
+    """A run killed at random moments and resumed; whether its files are those of the uninterrupted run."""
+    chance, done, output = random.Random(1), 0, uninterrupted.with_name("killed")
+    command = [
+        *_command(options.artifact, text_file, output),
+        *(["--threads", str(options.threads)] if options.threads else []),
+    ]
+    moments = []
+    while done < options.kills:
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.1 * took, took))
+        time.sleep(chance.uniform(0, 2 * took / options.kills))  # so that all fall into about one whole run
         os.kill(process.pid, signal.SIGKILL)
         if process.wait() == 0:  # it was done before: from the start
-            subprocess.run(["rm", "-r", str(output)], check=True)
+            shutil.rmtree(output)
             continue
         done += 1
+        moments.append(len(list(output.glob("part-*"))))
     subprocess.run(command, check=True, capture_output=True)
-    names = sorted(file.name for file in (folder / "whole").glob("part-*"))
+    names = sorted(file.name for file in uninterrupted.glob("part-*"))
     same = names == sorted(file.name for file in output.glob("part-*")) and all(
-        (output / name).read_bytes() == (folder / "whole" / name).read_bytes() for name in names
+        (output / name).read_bytes() == (uninterrupted / name).read_bytes() for name in names
     )
-    return {"kills": done, "texts": len(text_file.read_text("utf-8").splitlines()), "same_bits": same}
+    return {"kills": done, "shards": len(names), "shards_when_killed": moments, "same_bits": same}
 
 
 def _command(artifact: Path, text_file: Path, output: Path) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -78,6 +80,32 @@ def test_what_unpacks_to_more_than_allowed_is_not_unpacked(
     monkeypatch.setattr(arrays, "MOST_BYTES", 1 << 19)
     with pytest.raises(ArraysError, match="unpacks to more"):
         read_arrays(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("shape", "most"),
+    [("(67108864,)", 1.2), ("(201326592,)", 0.1)],
+    ids=["what it claims", "less than it claims"],
+)
+def test_memory_is_that_of_the_values_and_of_nothing_else(shape: str, most: float, tmp_path: Path) -> None:
+    values = 64 << 20
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("one.npy", npy("|u1", shape, bytes(values)))
+
+    def peak(read: Callable[[], object]) -> float:
+        tracemalloc.start()
+        with suppress(ArraysError, ValueError):
+            read()
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found / values
+
+    def unpacked_whole() -> object:
+        with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+            return arrays._array(io.BytesIO(archive.read("one.npy")), 1)
+
+    assert peak(lambda: read_arrays(tmp_path / "a.npz")) < most
+    assert peak(unpacked_whole) > 1.9  # the twin: everything is unpacked before it is looked at
 
 
 def test_every_damaged_byte_is_an_error_or_harmless(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from ringkas.files import read_whole
 
 # Of an archive, unpacked; a map of ids and a probe have a few megabytes.
 MOST_BYTES = 1 << 30
+_PART = 1 << 20
 
 Array = npt.NDArray[Any]
 
@@ -39,7 +40,11 @@ def read_arrays(file: Path) -> Mapping[str, Array]:
             members = archive.infolist()
             if sum(member.file_size for member in members) > MOST_BYTES:
                 raise ArraysError(f"it unpacks to more than {MOST_BYTES >> 20} MiB")
-            return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
+            found = {}
+            for member in members:
+                with archive.open(member) as stream:
+                    found[member.filename.removesuffix(".npy")] = _array(stream, member.file_size)
+            return found
     except ArraysError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy's header have some ten kinds between them
@@ -49,15 +54,16 @@ def read_arrays(file: Path) -> Mapping[str, Array]:
 def read_array(file: Path) -> Array:
     """The array of an .npy file; raises as `read_arrays` does."""
     try:
-        return _array(read_whole(file, MOST_BYTES))
+        data = read_whole(file, MOST_BYTES)
+        return _array(io.BytesIO(data), len(data))
     except ArraysError:
         raise
     except Exception as error:
         raise ArraysError(_why(error)) from None
 
 
-def _array(data: bytes) -> Array:
-    stream = io.BytesIO(data)
+def _array(stream: IO[bytes], length: int) -> Array:
+    """The array of a stream of `length` bytes; of its values nothing is unpacked before its claim is true."""
     version = np.lib.format.read_magic(stream)
     header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in header:
@@ -68,10 +74,17 @@ def _array(data: bytes) -> Array:
     count = 1
     for size in shape:
         count *= size
-    here = len(data) - stream.tell()
+    here = length - stream.tell()
     if min(shape, default=0) < 0 or count * dtype.itemsize != here:
         raise ArraysError(f"it claims the shape {shape} of {dtype}, but has {here} bytes")
-    values = np.frombuffer(data, dtype, count, stream.tell()) if count else np.empty(0, dtype)
+    data = np.empty(here, np.uint8)  # filled in place: an unpacked copy beside it would double the memory
+    for start in range(0, here, _PART):
+        wanted = min(_PART, here - start)
+        part = stream.read(wanted)
+        if len(part) != wanted:
+            raise ArraysError(f"it ends after {start + len(part)} of {here} bytes")
+        data[start : start + wanted] = np.frombuffer(part, np.uint8)
+    values = data.view(dtype) if count else np.empty(0, dtype)
     return values.reshape(shape, order="F" if by_columns else "C")
 
 

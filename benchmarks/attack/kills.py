@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 
 from attack.child import environment, fork
+from attack.disk import Disk
 from attack.record import DEFECT, HANG, LOST, Batch, Record, Try
 from attack.subjects import Subject, make_subjects
 from attack.worker import TEXTS
@@ -49,11 +50,12 @@ class Command:
 
 @dataclass
 class Arena:
-    """A folder with artifacts of earlier, on which commands run."""
+    """A folder with artifacts of earlier, on which commands run; perhaps on a disk of its own."""
 
     folder: Path
     checkpoint: Path
     plan: Path | None = None
+    disk: Disk | None = None
     undisturbed: dict[str, tuple[float, int]] = field(default_factory=dict)
     expected: dict[str, str] = field(default_factory=dict)
 
@@ -209,7 +211,9 @@ class Kills:
     def __init__(self, arena: Arena, commands: Sequence[Command] = COMMANDS) -> None:
         self.arena = arena
         self._commands = [one for one in commands if one.name != "rebuild" or arena.plan is not None]
-        self._log = arena.folder / "log"
+        self._ways = _WAYS if arena.disk is None else _WAYS + _DISK_WAYS
+        place = arena.disk.folder if arena.disk else arena.folder
+        self._log = place.with_name(f"{place.name}.log")  # beside it, where there is always room
         self._prepare(self._commands[0])  # what it makes, others work on
 
     def batch(self, first: int) -> Iterator[Try]:
@@ -222,7 +226,7 @@ class Kills:
         command = self._commands[number % len(self._commands)]
         if command.name not in self.arena.undisturbed:
             self._prepare(command)
-        way = _WAYS[number // len(self._commands) % len(_WAYS)]
+        way = self._ways[number // len(self._commands) % len(self._ways)]
         if command.name == "embed":
             shutil.rmtree(self.arena.folder / "vectors", ignore_errors=True)
         name = f"{command.name}: {way}"
@@ -232,7 +236,7 @@ class Kills:
 
     def _prepare(self, command: Command) -> None:
         """An undisturbed run: how long it takes, how often it touches files, what it makes."""
-        events, modules = self.arena.folder / "events", self.arena.folder / "modules"
+        events, modules = self._log.with_suffix(".events"), self._log.with_suffix(".modules")
         for trouble in (lambda: _at_the_end.append(modules)), counted(events):
             began = time.monotonic()
             status = wait(start(command.arguments(self.arena), self._log, trouble), _PATIENCE)
@@ -260,8 +264,17 @@ class Kills:
         return (KILLED, "") if status == -signal.SIGKILL else (DONE, "")
 
     def _no_room(self, command: Command, chance: Random) -> tuple[str, str]:
-        most = int(1024 * 2 ** chance.uniform(0, 15))
-        return self._said(command, limited(resource.RLIMIT_FSIZE, most), {2: SAID, 0: DONE})
+        return self._said(command, limited(resource.RLIMIT_FSIZE, _some_bytes(chance)), {2: SAID, 0: DONE})
+
+    def _disk_full(self, command: Command, chance: Random) -> tuple[str, str]:
+        assert self.arena.disk is not None
+        with self.arena.disk.full_but_for(_some_bytes(chance)):
+            return self._said(command, lambda: None, {2: SAID, 0: DONE})
+
+    def _read_only(self, command: Command, chance: Random) -> tuple[str, str]:
+        assert self.arena.disk is not None
+        with self.arena.disk.read_only():
+            return self._said(command, lambda: None, {2: SAID, 0: DONE})
 
     def _no_memory(self, command: Command, chance: Random) -> tuple[str, str]:
         most = _data_now() + int(2 ** chance.uniform(22, 30))
@@ -310,6 +323,11 @@ class Kills:
 
 
 _WAYS = ("at a file", "by the clock", "at a file", "no room", "at a file", "by the clock", "no memory")
+_DISK_WAYS = ("disk full", "at a file", "read only")
+
+
+def _some_bytes(chance: Random) -> int:
+    return int(1024 * 2 ** chance.uniform(0, 15))
 
 
 def half(folder: Path) -> str:
@@ -360,14 +378,14 @@ def _data_now() -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData"))
 
 
-def make_arena(folder: Path, subjects: Sequence[Subject]) -> Arena:
+def make_arena(folder: Path, subjects: Sequence[Subject], disk: Disk | None = None) -> Arena:
     """A new arena: texts to embed, and room for what the commands make."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     lines = [f"{text or 'empty'} {number}" for number in range(60) for text in TEXTS]
     (folder / "texts.txt").write_text("\n".join(lines) + "\n", "utf-8")
     found = {one.name: one.folder for one in subjects}
-    return Arena(folder, found["checkpoint"], found.get("tensorrt-rtx"))
+    return Arena(folder, found["checkpoint"], found.get("tensorrt-rtx"), disk)
 
 
 @contextmanager
@@ -375,7 +393,6 @@ def open_campaign(work: Path, record: Record) -> Iterator[Batch]:
     """The batches, on an arena of their own; what Python imports is imported once, before the forks."""
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     subjects = make_subjects_apart(work / "subjects")
-    arena = make_arena(work / "kills", subjects)
     import onnx
     import onnxruntime
     import onnxscript
@@ -386,7 +403,8 @@ def open_campaign(work: Path, record: Record) -> Iterator[Batch]:
     import ringkas.export.build
 
     assert all((onnx, onnxruntime, onnxscript, torch, transformers, ringkas.cli, ringkas.export.build))
-    yield Kills(arena).batch
+    with Disk.mounted(work / "disk") as disk:
+        yield Kills(make_arena(work / "disk" / "arena" if disk else work / "arena", subjects, disk)).batch
 
 
 def make_subjects_apart(place: Path) -> list[Subject]:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from attack import files, formats, kills, record, texts, threads, worker
 from attack.child import Child, fork
 from attack.damage import BYTES, mutated
+from attack.disk import Disk
 from attack.hostile import KINDS, hostile_texts
 from attack.record import HANG, LOST, OTHER, REFUSED, SAME, Budget, Record, Try, run
 from attack.subjects import Subject
@@ -172,8 +174,10 @@ def test_whatever_a_job_does_is_an_outcome(job: str, outcome: str) -> None:
 class Room:
     """An arena in which one file is written by one command, as `write` does."""
 
-    def __init__(self, folder: Path, write: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.arena = kills.Arena(folder, folder)
+    def __init__(
+        self, folder: Path, write: str, monkeypatch: pytest.MonkeyPatch, disk: Disk | None = None
+    ) -> None:
+        self.arena = kills.Arena(folder, folder, disk=disk)
         command = kills.Command("write", lambda arena: [write, arena.path("made")], ("made",))
         monkeypatch.setattr(kills, "start", start)
         self.kills = kills.Kills(self.arena, [command])
@@ -181,6 +185,7 @@ class Room:
 
 def start(arguments: list[str], log: Path, trouble: Callable[[], None] = lambda: None) -> int:
     """As the campaign's own, with a writer of some files in the place of the command line."""
+    log.touch()
     process = fork()
     if process:
         return process
@@ -206,12 +211,23 @@ def _too_early(place: Path) -> None:
     fill(place)
 
 
+def _aside(place: Path) -> None:
+    """The earlier one is put aside first and removed last, and the name is taken between the two."""
+    aside = place.with_name("aside")
+    shutil.rmtree(aside, ignore_errors=True)
+    if place.exists():
+        place.rename(aside)
+    place.mkdir()
+    fill(place)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def fill(folder: Path) -> None:
     for number in range(20):
         (folder / f"{number}.json").write_text(str(number), "utf-8")
 
 
-WRITERS = {"staged": _staged, "too early": _too_early}
+WRITERS = {"staged": _staged, "too early": _too_early, "aside": _aside}
 
 
 @pytest.mark.parametrize(("writer", "loses"), [("staged", False), ("too early", True)])
@@ -219,10 +235,33 @@ def test_writer_that_takes_its_name_too_early_is_caught(
     writer: str, loses: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = Room(tmp_path, writer, monkeypatch)
-    monkeypatch.setattr(kills, "_WAYS", ("at a file",))
+    monkeypatch.setattr(room.kills, "_ways", ("at a file",))
     tries = [room.kills.attempt(number) for number in range(25)]
     assert any(one.outcome == LOST for one in tries) == loses
     assert any(one.outcome in (kills.KILLED, LOST) for one in tries)
+
+
+@pytest.mark.parametrize(("writer", "loses"), [("staged", False), ("aside", True)])
+@pytest.mark.parametrize("way", ["disk full", "read only"])
+def test_writer_that_half_writes_on_a_disk_that_gives_out_is_caught(
+    writer: str, loses: bool, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Disk.mounted(tmp_path / "disk", "1m") as disk:
+        if disk is None:
+            pytest.skip("this user may not mount a file system")
+        folder = disk.folder / "arena"
+        folder.mkdir()
+        room = Room(folder, writer, monkeypatch, disk)
+        monkeypatch.setattr(room.kills, "_ways", (way,))
+        # 3 is how a writer of this test ends that could not write.
+        monkeypatch.setattr(room.kills, "_said", partial(said, room.kills))
+        tries = [room.kills.attempt(number) for number in range(12)]
+    assert any(one.outcome == LOST for one in tries) == (loses and way == "disk full")
+    assert {one.outcome for one in tries} & {kills.SAID, LOST}
+
+
+def said(own: kills.Kills, command: kills.Command, trouble: Callable[[], None], meanings: object) -> object:
+    return kills.Kills._said(own, command, trouble, {3: kills.SAID, 0: kills.DONE})
 
 
 # Texts

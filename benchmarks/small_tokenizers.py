@@ -74,6 +74,22 @@ def byte_level_bpe(size: int = 2000) -> dict[str, Any]:
     return document
 
 
+def roberta_bpe(size: int = 2000) -> dict[str, Any]:
+    """RoBERTa's kind: bytes, GPT-2's expression, `<s>` and `</s>` around a text."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=special, show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    tokenizer.train_from_iterator(training_texts(), trainer)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    document: dict[str, Any] = json.loads(tokenizer.to_str())
+    return document
+
+
 def gemma_bpe(size: int = 2000) -> dict[str, Any]:
     """Gemma's kind: as Llama-2's without the space first, `<bos>` before and `<eos>` after a text."""
     document = sentencepiece_bpe(size)
@@ -87,6 +103,36 @@ def gemma_bpe(size: int = 2000) -> dict[str, Any]:
         for token, id in (("<pad>", 0), ("<eos>", 1), ("<bos>", 2), ("<unk>", len(vocabulary)))
     ]
     document["post_processor"] = template("<bos> $A <eos>", {"<bos>": 2, "<eos>": 1})
+    return document
+
+
+def wordpiece(size: int = 2000) -> dict[str, Any]:
+    """BERT's kind: lower case, words cut into the longest known pieces, `[CLS]` and `[SEP]` around a text."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(training_texts(), trainer)
+    tokenizer.decoder = decoders.WordPiece()
+    document: dict[str, Any] = json.loads(tokenizer.to_str())
+    document["post_processor"] = template("[CLS] $A [SEP]", {"[CLS]": 2, "[SEP]": 3})
+    return document
+
+
+def unigram(size: int = 4000) -> dict[str, Any]:
+    """XLM-R's kind: NFKC, pieces with probabilities, `<s>` and `</s>` around a text."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=size, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(training_texts(), trainer)
+    tokenizer.decoder = decoders.Metaspace()
+    document: dict[str, Any] = json.loads(tokenizer.to_str())
+    document["post_processor"] = template("<s> $A </s>", {"<s>": 0, "</s>": 2})
     return document
 
 

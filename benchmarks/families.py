@@ -186,6 +186,8 @@ SHAPES: Mapping[str, Shape] = {
     ),
 }  # fmt: skip
 
+DECODERS = tuple(name for name, one in SHAPES.items() if "head_dim" in one.config)
+
 TOKENIZERS: dict[str, Callable[[], dict[str, Any]]] = {
     "sentencepiece": small_tokenizers.sentencepiece_bpe,
     "unigram": small_tokenizers.unigram,

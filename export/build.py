@@ -11,7 +11,7 @@ from ringkas.artifact import Artifact, open_artifact
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, TargetError
 from ringkas.export.finish import Job, make, writer_of
-from ringkas.export.memory import require_memory
+from ringkas.export.memory import is_streamed, require_memory
 from ringkas.export.to_onnx.graph import TRANSFORMERS_JS_FILES
 from ringkas.export.to_tensorrt.plan import PlanOptions
 from ringkas.export.vocabulary.counting import calibration_texts
@@ -21,7 +21,7 @@ from ringkas.files import refuse_existing, scratch_folder, staged_folder
 from ringkas.progress import QUIET, Progress
 from ringkas.quantize.for_onnx.schemes import OnnxScheme
 from ringkas.runtimes.parity.judge import ParityReport
-from ringkas.runtimes.parity.verify import reference_probe
+from ringkas.runtimes.parity.verify import reference_probe, streamed_probe
 from ringkas.runtimes.parity.witness import require_witness
 from ringkas.targets import Target, target
 
@@ -46,6 +46,8 @@ class BuildOptions:
         single_file: keep a graph's weights in the graph, for clients that open it from bytes.
         plan: how to build TensorRT plans, for targets that have one.
         witness: ask the checkpoint's own library whether it computes the same as the reference.
+        memory: bytes that the float32 weights may take; a checkpoint of more is read tensor by tensor, for
+            targets that can be made so. None takes the machine's memory.
     """
 
     overwrite: bool = False
@@ -55,6 +57,7 @@ class BuildOptions:
     single_file: bool = False
     plan: PlanOptions = field(default_factory=PlanOptions)
     witness: bool = True
+    memory: int | None = None
 
 
 def build(  # noqa: PLR0913 (the command line's own options)
@@ -136,15 +139,18 @@ def build_all(
         raise TargetError("no target is named", fix="Name one, for example: --target onnx-fp32")
     _check_options(chosen, options)
     require_engines(chosen)
-    require_memory(checkpoint)
-    if options.witness:
+    require_memory(checkpoint, chosen, options.memory)
+    if options.witness and not is_streamed(checkpoint, options.memory):
         require_witness(checkpoint)
     for one in chosen:
         writer_of(one).check(checkpoint, one, options)
     out = Path(out)
     refuse_existing([out / target.name for target in chosen], overwrite=options.overwrite)
     with pruned(checkpoint, options.prune, out, progress) as source:
-        probe = reference_probe(checkpoint, source.languages, witness=options.witness, progress=progress)
+        if is_streamed(checkpoint, options.memory):
+            probe = streamed_probe(checkpoint, source.languages, progress)
+        else:
+            probe = reference_probe(checkpoint, source.languages, witness=options.witness, progress=progress)
         built = []
         for one in chosen:
             with staged_folder(out / one.name, overwrite=options.overwrite) as folder:

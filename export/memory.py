@@ -1,39 +1,60 @@
-"""Whether a checkpoint fits into this machine's memory, asked before hours are spent on it."""
+"""Whether a checkpoint fits into memory, asked before hours are spent on it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import psutil
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError
 from ringkas.export.vocabulary.weights import parameters
+from ringkas.targets import Target
 from ringkas.tensors import read_tensors
 
 # Of one weight in the reference, which is float32 whatever the checkpoint's type.
 _BYTES = 4
 
 
-def require_memory(checkpoint: Checkpoint, memory: int | None = None) -> None:
-    """Refuses a checkpoint whose float32 weights alone are more than the machine's memory.
-
-    What conversion takes beside them (a graph, the witness, calibration) is not counted: what passes may be
-    too much all the same, what is refused certainly is.
+def is_streamed(checkpoint: Checkpoint, memory: int | None = None) -> bool:
+    """Whether a checkpoint's float32 weights alone are more than `memory`: it is then read tensor by tensor.
 
     Args:
         checkpoint: what is to be converted; only the headers of its weights are read.
         memory: bytes; the machine's own where None.
+    """
+    return _needed(checkpoint) > _allowed(memory)
+
+
+def require_memory(checkpoint: Checkpoint, targets: Sequence[Target], memory: int | None = None) -> None:
+    """Refuses a checkpoint that does not fit and cannot be read tensor by tensor.
+
+    What conversion takes beside the weights (a graph, the witness, calibration) is not counted: what passes
+    may be too much all the same, what is refused certainly is.
 
     Raises:
-        CheckpointError: it does not fit.
+        CheckpointError: a target needs the weights at once, or the family is not run layer by layer.
     """
-    if memory is None:
-        memory = int(psutil.virtual_memory().total)
-    weights = parameters(read_tensors(checkpoint.path))
-    if _BYTES * weights > memory:
-        needed = _BYTES * weights / 1e9
-        raise CheckpointError(
-            f"{checkpoint.name} has {weights / 1e6:,.0f} million weights: {needed:,.1f} GB in float32, "
-            f"and this machine has {memory / 1e9:,.1f} GB of memory",
-            why="every artifact is compared with the reference, which is run in float32",
-            fix=f"Convert it on a machine with at least {1.5 * needed:,.1f} GB",
-        )
+    if not is_streamed(checkpoint, memory):
+        return
+    needed, allowed = _needed(checkpoint) / 1e9, _allowed(memory) / 1e9
+    whole = [one.name for one in targets if not one.format.streams]
+    if not whole and checkpoint.family.final_norm:
+        return
+    raise CheckpointError(
+        f"{checkpoint.name} has {needed / _BYTES:,.3f} billion weights: {needed:,.1f} GB in float32, of "
+        f"{allowed:,.1f} GB of memory",
+        why=f"{whole[0]} needs them at once"
+        if whole
+        else f"{checkpoint.family.name} is no family that is run layer by layer",
+        fix=f"Convert it on a machine with at least {1.5 * needed:,.1f} GB"
+        + (", or to GGUF, tensor by tensor" if whole and checkpoint.family.final_norm else ""),
+    )
+
+
+def _needed(checkpoint: Checkpoint) -> int:
+    return _BYTES * parameters(read_tensors(checkpoint.path))
+
+
+def _allowed(memory: int | None) -> int:
+    return int(psutil.virtual_memory().total) if memory is None else memory

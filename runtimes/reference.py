@@ -176,10 +176,15 @@ def load_reference(
             fix="Merge adapters into the base weights first, or use a checkpoint without them",
         )
     check_tensors(checkpoint.path, checkpoint.config, remark_on(info["unexpected_keys"]))
-    dense = nn.Sequential(*(_dense_layer(checkpoint, layer) for layer in checkpoint.dense))
-    reference = Reference(encoder, checkpoint.spec, dense if len(dense) else None).eval()
+    reference = Reference(encoder, checkpoint.spec, dense_of(checkpoint)).eval()
     reference.unused = tuple(info["unexpected_keys"])
     return reference
+
+
+def dense_of(checkpoint: Checkpoint) -> nn.Module | None:
+    """The Dense modules after the pooling, one after another; None where there are none."""
+    layers = [_dense_layer(checkpoint, layer) for layer in checkpoint.dense]
+    return nn.Sequential(*layers) if layers else None
 
 
 def _dense_layer(checkpoint: Checkpoint, layer: Dense) -> nn.Module:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     import torch
 
     from ringkas.runtimes.reference import Reference
+    from ringkas.runtimes.streamed import StreamedWeights
 
 State = Mapping[str, "torch.Tensor"]
 
@@ -58,21 +61,39 @@ class _Plan:
     architecture: Architecture
     scheme: GgufScheme
     reference: Reference = field(repr=False)
+    streamed: StreamedWeights | None = field(default=None, repr=False)
 
     @property
     def state(self) -> State:
         """The encoder's tensors, and the Dense modules' as llama.cpp numbers them, from 2 on."""
+        return ChainMap(self._dense, self.streamed or self.reference.encoder.state_dict())  # type: ignore[arg-type]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the same, in their order; no weight is read for them."""
+        stated = {**self.reference.encoder.state_dict(), **self._dense}
+        return {name: tuple(value.shape) for name, value in stated.items()}
+
+    @property
+    def _dense(self) -> dict[str, torch.Tensor]:
         dense = dict(self.reference.dense.named_parameters())
-        return self.reference.encoder.state_dict() | {
+        return {
             f"dense_{number}.weight": dense[f"{number - 2}.weight"].detach()
             for number in range(2, 2 + len(self.checkpoint.dense))
         }
 
     def tensors(self) -> list[GgufTensor]:
-        return plan_tensors(self.checkpoint, self.architecture, self.scheme, self.state)
+        return plan_tensors(self.checkpoint, self.architecture, self.scheme, self.shapes)
 
 
-def write_gguf(checkpoint: Checkpoint, target: str, folder: Path, progress: Progress = QUIET) -> GgufResult:
+def write_gguf(
+    checkpoint: Checkpoint,
+    target: str,
+    folder: Path,
+    progress: Progress = QUIET,
+    *,
+    streamed: bool = False,
+) -> GgufResult:
     """Writes `<name>-<size>-<ENCODING>.gguf` into `folder`.
 
     Args:
@@ -80,6 +101,8 @@ def write_gguf(checkpoint: Checkpoint, target: str, folder: Path, progress: Prog
         target: a key of `GGUF_TARGETS`, for example `gguf-q8_0`.
         folder: must exist.
         progress: where stages are announced.
+        streamed: hold one tensor at a time, for a checkpoint that is larger than the memory; for targets that
+            are rounded without running the model.
 
     Raises:
         TargetError: no such target, or llama.cpp's graph cannot compute this checkpoint.
@@ -88,7 +111,7 @@ def write_gguf(checkpoint: Checkpoint, target: str, folder: Path, progress: Prog
     """
     scheme = gguf_scheme(target)
     architecture = architecture_of(checkpoint)
-    plan = _Plan(checkpoint, architecture, scheme, _reference(checkpoint))
+    plan = _Plan(checkpoint, architecture, scheme, *_reference(checkpoint, streamed=streamed))
     file = folder / _file_name(plan)
     writer = _WRITERS[scheme.rounding]
     extra = writer(plan, file, progress)
@@ -108,7 +131,7 @@ def _write_nearest(plan: _Plan, file: Path, progress: Progress) -> dict[str, Any
 def _write_by_llama_cpp(plan: _Plan, file: Path, progress: Progress) -> dict[str, Any]:
     floats = file.with_name(f".{file.name}.floats")
     try:
-        _write_nearest(replace(plan, scheme=GGUF_TARGETS["gguf-f32"]), floats, progress)
+        _write_nearest(replace(plan, scheme=_floats(plan)), floats, progress)
         if not plan.scheme.importance:
             llama_quantize(floats, file, plan.scheme)
             return {"rounding": Rounding.LLAMA_CPP.value}
@@ -179,14 +202,24 @@ def _write_file(plan: _Plan, file: Path, encode: Callable[[GgufTensor], npt.NDAr
     write_tensors(writer, tensors, encode)
 
 
-def _reference(checkpoint: Checkpoint) -> Reference:
+def _floats(plan: _Plan) -> GgufScheme:
+    """What llama.cpp is handed to round: of weights that are read tensor by tensor, their own 16 bits."""
+    kept = {"F16": "gguf-f16", "BF16": "gguf-bf16"}.get(plan.streamed.dtype if plan.streamed else "")
+    return replace(GGUF_TARGETS[kept or "gguf-f32"], name=plan.scheme.name)  # as the file will say
+
+
+def _reference(checkpoint: Checkpoint, *, streamed: bool) -> tuple[Reference, StreamedWeights | None]:
     try:
         import gguf  # noqa: F401
     except ModuleNotFoundError:
         raise MissingExtra("gguf", "export,gguf") from None
+    if streamed:
+        from ringkas.runtimes.streamed import load_streamed
+
+        return load_streamed(checkpoint)
     from ringkas.runtimes.reference import load_reference
 
-    return load_reference(checkpoint)
+    return load_reference(checkpoint), None
 
 
 def _written_tensors(planned: list[GgufTensor], file: Path) -> list[GgufTensor]:
@@ -201,4 +234,4 @@ def _file_name(plan: _Plan) -> str:
 
 
 def _parameters(plan: _Plan) -> int:
-    return sum(value.numel() for value in plan.state.values())
+    return sum(map(prod, plan.shapes.values()))

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 from ringkas.artifact import Artifact, Manifest
 from ringkas.checkpoint import Checkpoint
+from ringkas.errors import TargetError
 from ringkas.export import finish
 from ringkas.export.finish import Job, Written
+from ringkas.export.memory import is_streamed
 from ringkas.export.to_gguf.architecture import architecture_of
 from ringkas.export.to_gguf.convert import write_gguf
+from ringkas.quantize.for_gguf.schemes import gguf_scheme
 from ringkas.runtimes.parity.judge import ParityReport
 from ringkas.runtimes.parity.probe import Probe
 from ringkas.targets import Target
@@ -38,12 +41,19 @@ longer text reads positions that the file does not have, and llama.cpp ends the 
 
 
 def check(checkpoint: Checkpoint, target: Target, options: BuildOptions) -> None:
-    """Refuses what llama.cpp's graph cannot compute."""
+    """Refuses what llama.cpp's graph cannot compute, and what is too large for the rounding asked for."""
     architecture_of(checkpoint)
+    scheme = gguf_scheme(target.name)
+    if is_streamed(checkpoint, options.memory) and scheme.runs_the_model:
+        raise TargetError(
+            f"{target.name} runs calibration texts, and {checkpoint.name} is larger than the memory",
+            fix="Choose one that is rounded without: gguf-q8_0 or gguf-q4_0, for example",
+        )
 
 
 def write(job: Job) -> Written:
-    result = write_gguf(job.checkpoint, job.target.name, job.folder, job.progress)
+    streamed = is_streamed(job.checkpoint, job.options.memory)
+    result = write_gguf(job.checkpoint, job.target.name, job.folder, job.progress, streamed=streamed)
     for warning in result.warnings:
         job.progress.say(f"{job.target.name}: {warning}")
     return Written(result.model_file, result.scheme)

@@ -51,7 +51,10 @@ class GgufTensor:
 
 
 def plan_tensors(
-    checkpoint: Checkpoint, architecture: Architecture, scheme: GgufScheme, state: Mapping[str, torch.Tensor]
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    scheme: GgufScheme,
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> list[GgufTensor]:
     """Every tensor of the checkpoint's encoder, in its order, with the type that it will have.
 
@@ -60,9 +63,8 @@ def plan_tensors(
     """
     offset = checkpoint.family.position_offset(checkpoint.config)
     planned = []
-    for source, value in state.items():
-        name = architecture.gguf_name(source)
-        shape = tuple(value.shape)
+    for source, own in shapes.items():
+        name, shape = architecture.gguf_name(source), own
         if name == POSITIONS:
             shape = (shape[0] - offset, shape[1])
             if shape[0] < checkpoint.spec.max_length:

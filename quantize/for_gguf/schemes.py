@@ -42,6 +42,11 @@ class GgufScheme:
     exceptions: Mapping[str, str] | None = None
     importance: bool = False
 
+    @property
+    def runs_the_model(self) -> bool:
+        """Whether rounding goes by what calibration texts do in the model."""
+        return self.importance or self.rounding is Rounding.CALIBRATED
+
     def linear_type(self, tensor: str) -> str:
         """The type asked for the linear layer `tensor`, for example `blk.0.ffn_down.weight`."""
         for ending, kind in (self.exceptions or {}).items():

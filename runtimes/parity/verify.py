@@ -22,8 +22,9 @@ from ringkas.runtimes.parity.floors import floor_of
 from ringkas.runtimes.parity.judge import Judged, ParityReport, Sample, cosine, judge
 from ringkas.runtimes.parity.probe import Probe, load_probe, make_probe
 from ringkas.runtimes.parity.search import compare_search, make_search_probe, search_failures
-from ringkas.runtimes.parity.witness import NOBODY, claim, hear, remarks_on, say
+from ringkas.runtimes.parity.witness import NOBODY, TOO_LARGE, claim, hear, remarks_on, say
 from ringkas.text_files import read_texts
+from ringkas.tokens import TextTokenizer
 from ringkas.vocabulary import load_kept_ids
 
 # The cosine of one model's vector, stored in float16, with the same from another machine: above it by far.
@@ -117,6 +118,27 @@ def reference_probe(
     heard = say(msgspec.structs.replace(heard, notes=(*remarks, *heard.notes)), progress)
     token_ids = full_ids(checkpoint, probe.token_ids)
     return replace(probe, token_ids=token_ids, witness=heard, search=search)
+
+
+def streamed_probe(checkpoint: Checkpoint, languages: Iterable[str], progress: Progress = QUIET) -> Probe:
+    """As `reference_probe`, of a checkpoint that is larger than the memory: layer by layer, and unwitnessed.
+
+    Raises:
+        CheckpointError: its weights cannot be read tensor by tensor.
+    """
+    from ringkas.runtimes.streamed import StreamedEngine
+
+    with (
+        progress.stage(f"encoding the probe set layer by layer ({checkpoint.name})"),
+        Encoder(
+            checkpoint.spec, TextTokenizer(checkpoint.path, checkpoint.spec), StreamedEngine(checkpoint)
+        ) as encoder,
+    ):
+        probe = make_probe(encoder, text_sets.probe(languages), checkpoint.origin)
+        search = make_search_probe(encoder, languages)
+        remarks = remarks_on(checkpoint, encoder)
+    heard = say(msgspec.structs.replace(TOO_LARGE, notes=(*remarks, *TOO_LARGE.notes)), progress)
+    return replace(probe, token_ids=full_ids(checkpoint, probe.token_ids), witness=heard, search=search)
 
 
 def full_ids(checkpoint: Checkpoint, token_ids: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

@@ -40,6 +40,10 @@ VECTORS_PER_GROUP = 2
 # A text of more tokens has its ids compared, not its vectors: 8,192 take a large encoder a minute.
 MOST_TOKENS = 640
 NOBODY = Witness(library="none", notes=("left out with --no-witness",))
+TOO_LARGE = Witness(
+    library="none",
+    notes=("the checkpoint is larger than the memory, which its own library would need whole",),
+)
 _SAMPLE = "What is the capital of Malaysia?"
 
 

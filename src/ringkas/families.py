@@ -247,6 +247,7 @@ _LLAMA = Family(
     gated=True,
     grouped_heads=True,
     causal=True,
+    final_norm="norm",
     two_ways={"is_causal": False},
     gguf=_LLAMA_GGUF,
 )

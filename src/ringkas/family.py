@@ -105,6 +105,8 @@ class Family:
         gated: the feed-forward's activation multiplies a second product (a gate).
         grouped_heads: several query heads may share a key and value head (`num_key_value_heads`).
         causal: a token attends to itself and to those before it, unless the configuration says otherwise.
+        final_norm: the name of the norm after the last layer, where the encoder is a table of tokens, layers
+            that are alike and that norm, so that it can be run a layer at a time. Empty for others.
         two_ways: the config keys that say otherwise, each with the value that does.
         config_names: what its config.json calls the sizes that most call `hidden_size` and so on.
         defaults: the sizes that transformers' class takes where config.json states none: for families of
@@ -132,6 +134,7 @@ class Family:
     gated: bool = False
     grouped_heads: bool = False
     causal: bool = False
+    final_norm: str = ""
     two_ways: Mapping[str, Any] = field(default_factory=dict)
     gguf_two_ways: Gguf | str | None = None
     config_names: Mapping[str, str] = field(default_factory=dict)

@@ -23,6 +23,7 @@ class Format:
             `open_engine(artifact, threads, device)`. The first is the default.
         targets: by name, the precision: the row of the floor table that judges it.
         plans: its artifacts hold a plan, which is built for a GPU.
+        streams: it can be made of a checkpoint that is larger than the memory, tensor by tensor.
         any_dtype: its weights can be loaded in another type than the artifact's (`load(dtype=...)`).
     """
 
@@ -31,6 +32,7 @@ class Format:
     engines: Mapping[str, str]
     targets: Mapping[str, str]
     plans: bool = False
+    streams: bool = False
     any_dtype: bool = False
 
     @property
@@ -76,6 +78,7 @@ FORMATS: dict[str, Format] = {
             "gguf-iq4_nl": "4bit",
             "gguf-iq4_nl-gptq": "4bit",
         },
+        streams=True,
     ),
     # Needs are those of the graph, and of ONNX Runtime, its oracle; the builder is asked for by the writer.
     "tensorrt": Format(

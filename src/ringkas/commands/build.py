@@ -25,7 +25,7 @@ from ringkas.commands.plan_options import (
     refuse_plan_options,
     report_built,
 )
-from ringkas.commands.wishes import read_scheme_option, read_wish, run_search, wish_options
+from ringkas.commands.wishes import parse_size, read_scheme_option, read_wish, run_search, wish_options
 from ringkas.errors import WishError
 from ringkas.progress import Progress
 
@@ -37,6 +37,11 @@ from ringkas.progress import Progress
 @click.option("--scheme", type=PLACE, help="Quantise as this .toml or .json says.")
 @click.option("--transformers-js", is_flag=True, help="Name ONNX graphs as transformers.js looks for them.")
 @click.option("--single-file", is_flag=True, help="Keep an ONNX graph's weights in the graph, up to 2 GB.")
+@click.option(
+    "--memory",
+    metavar="4GB",
+    help="Float32 weights of more than this are read tensor by tensor, for GGUF.  [the machine's]",
+)
 @click.option("--out", required=True, type=PLACE, help="Artifacts land in OUT/TARGET.")
 @click.option("--languages", metavar="ko,en", help="Cut the vocabulary to these first.")
 @with_options(vocabulary_options)
@@ -95,6 +100,7 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
             single_file=options["single_file"],
             plan=plan,
             witness=not options["no_witness"],
+            memory=None if options["memory"] is None else parse_size(options["memory"]),
         )
         built = build_all(checkpoint, targets, out, asked, Progress())
     report_built(built, as_json=as_json)

@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet
 
-.PHONY: install install-dev install-all demo test bench bench-peers gpu-artifacts gpu-rehearsal check docs format verify-full verify-hub clients attack wheel sbom clean
+.PHONY: install install-dev install-all demo test bench bench-peers gpu-artifacts gpu-rehearsal check docs format verify-full verify-hub clients clients-table page attack wheel sbom clean
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
@@ -150,8 +150,31 @@ CLIENTS := duckdb lancedb sqlite-vec apsw faiss-cpu langchain-openai llama-index
 		$$(.peers/clients/bin/python -c "import site; print(site.getsitepackages()[0])")/ringkas.pth
 	touch $@
 
+# Each client has an environment under .peers, made when it is first asked for.
 clients: .peers/clients/.installed
 	.peers/clients/bin/python -m pytest -m clients
+
+# The same clients with artifacts of the mission's model, Korean and English: the guide's table.
+CLIENT_TARGETS := pytorch-fp32 onnx-fp32 onnx-fp16 onnx-int8 onnx-int4 gguf-q8_0
+clients-table: install-all
+	test -d dist/clients || $(BIN)/ringkas build demo-e5 --languages ko,en $(CLIENT_TARGETS:%=--target %) \
+		--out dist/clients
+	$(BIN)/python benchmarks/clients dist/clients --guide docs/clients.md
+
+# llama.cpp's server, out of the same source package: some 10 minutes on 2 cores, once.
+LLAMA_SERVER := -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF \
+	-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_UI=OFF
+.peers/llama-server/bin/llama-server:
+	mkdir -p .peers/llama-server/source
+	tar -xzf $(WHEELS)/llama_cpp_python-*.tar.gz -C .peers/llama-server/source --strip-components=3 --wildcards \
+		'*/vendor/llama.cpp/*'
+	cmake -S .peers/llama-server/source -B .peers/llama-server $(LLAMA_SERVER) $(LLAMA_CMAKE)
+	cmake --build .peers/llama-server --target llama-server -j 2
+
+# A page that searches in the browser, with the mission's model: python -m http.server -d site
+page: install
+	test -d dist/page/onnx-int8 || $(BIN)/ringkas build demo-e5 --languages ko,en --target onnx-int8 --out dist/page
+	$(BIN)/ringkas demo-page dist/page/onnx-int8 --out site --overwrite
 
 clean:
 	rm -rf .venv dist build site .pytest_cache .mypy_cache .ruff_cache

@@ -44,6 +44,7 @@ class BuildOptions:
         scheme: how to quantise, in place of the target's own scheme.
         transformers_js: name the graphs as transformers.js looks for them.
         single_file: keep a graph's weights in the graph, for clients that open it from bytes.
+        flat: the graph at the folder's root, with an input `token_type_ids` that changes nothing.
         plan: how to build TensorRT plans, for targets that have one.
         witness: ask the checkpoint's own library whether it computes the same as the reference.
         memory: bytes that the float32 weights may take; a checkpoint of more is read tensor by tensor, for
@@ -55,6 +56,7 @@ class BuildOptions:
     scheme: OnnxScheme | None = None
     transformers_js: bool = False
     single_file: bool = False
+    flat: bool = False
     plan: PlanOptions = field(default_factory=PlanOptions)
     witness: bool = True
     memory: int | None = None
@@ -171,6 +173,12 @@ def _check_options(targets: Sequence[Target], options: BuildOptions) -> None:
             f"{strange[0]} has no ONNX graph to keep in one file",
             fix="Leave --single-file out, or choose from: " + ", ".join(TRANSFORMERS_JS_FILES),
         )
+    if options.flat and (strange or options.transformers_js):
+        raise TargetError(
+            f"{strange[0]} has no ONNX graph to put at the root" if strange
+            else "--flat and --transformers-js name one graph in two ways",
+            fix="Leave --flat out, or choose from: " + ", ".join(TRANSFORMERS_JS_FILES),
+        )  # fmt: skip
     if options.transformers_js and strange:
         raise TargetError(
             f"transformers.js cannot read {strange[0]}",

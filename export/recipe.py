@@ -12,7 +12,7 @@ import msgspec
 
 from ringkas.artifact import MANIFEST_FILE, Artifact, Manifest
 from ringkas.builtin import BUILT_IN
-from ringkas.export.to_onnx.graph import MODEL_FILE
+from ringkas.export.to_onnx.graph import FLAT_FILE, MODEL_FILE
 from ringkas.quantize.for_onnx.schemes import SCHEMES
 from ringkas.runtimes.engines.tensorrt_record import PlanRecord, read_record
 
@@ -46,6 +46,8 @@ def recipe_of(artifact: Artifact) -> Recipe:
     cut, missing = _vocabulary(manifest)
     arguments += cut
     notes += missing
+    if manifest.model_file == FLAT_FILE:
+        arguments.append("--flat")
     if manifest.model_file.startswith("onnx/") and manifest.model_file != MODEL_FILE:
         arguments.append("--transformers-js")
     if manifest.scheme.get("single_file"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -20,28 +21,34 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PEERS = REPOSITORY / ".peers"
-# Where `make install-all` keeps the wheel of llama-cpp-python, which compiles for minutes.
-WHEELS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ringkas" / "wheels"
+# Where `make install-all` keeps the wheel of llama-cpp-python, compiled for minutes: a folder a processor.
+_WHEELS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ringkas" / "wheels"
+_PROCESSOR = "grep -m1 -E '^(flags|Features)' /proc/cpuinfo 2>/dev/null | cksum | cut -d' ' -f1"
 
 # Alone and first: a bare torch is then found installed, and brings no CUDA.
 _TORCH = "torch==2.13.0"
 _STAMP = "installed"
+# The newest set with Optimum's ONNX side that installs together: it needs transformers below 4.58.
+_OPTIMUM = ("optimum==2.1.0", "optimum-onnx==0.1.0", "transformers==4.57.6", "onnxruntime==1.32.0")
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Packages of PyPI, or of npm; those named in `source` are compiled here."""
+    """Packages of PyPI, or of npm; those named in `source` are compiled here.
+
+    One that shares sees the packages beside the PyTorch of whoever makes it, and gets what those are not.
+    """
 
     requirements: tuple[str, ...]
     node: bool = False
     source: tuple[str, ...] = ()
+    shares: bool = False
 
 
 ENVIRONMENTS = {
     "transformers": Environment(
         (_TORCH, "transformers==5.24.0", "sentence-transformers==6.2.0", "sentencepiece==0.2.3")
     ),
-    # The newest set with Optimum's ONNX side that installs together: it needs transformers below 4.58.
     "optimum": Environment(
         (
             _TORCH,
@@ -69,9 +76,40 @@ ENVIRONMENTS = {
     "fastembed": Environment(("fastembed==0.9.1",)),
     "llama.cpp": Environment(("llama-cpp-python==0.3.36",)),
     "node": Environment(("@huggingface/transformers@4.3.2",), node=True),
-    # The oldest that run our graphs, for each target's stated least.
+    # The oldest that run our graphs, for each target's stated least, and each that came after.
     "onnxruntime-1.18": Environment(("onnxruntime==1.18.1", "numpy==1.26.4")),
     "onnxruntime-1.19": Environment(("onnxruntime==1.19.2", "numpy==1.26.4")),
+    **{
+        f"onnxruntime-{version.rpartition('.')[0]}": Environment((f"onnxruntime=={version}",), shares=True)
+        for version in (
+            "1.20.1",
+            "1.21.1",
+            "1.22.1",
+            "1.23.2",
+            "1.24.4",
+            "1.25.1",
+            "1.26.0",
+            "1.27.0",
+            "1.28.0",
+            "1.29.0",
+            "1.30.0",
+            "1.31.1",
+            "1.32.0",
+        )
+    },
+    # What loads an artifact: benchmarks/clients.
+    "sentence-transformers-5": Environment((*_OPTIMUM, "sentence-transformers==5.2.3"), shares=True),
+    "sentence-transformers-6": Environment((*_OPTIMUM, "sentence-transformers==6.2.0"), shares=True),
+    "llama-servers": Environment(("llama-cpp-python[server]==0.3.36", "openai==3.57.0"), shares=True),
+    "langchain": Environment(("langchain-huggingface==1.2.3", "langchain-openai==1.7.4"), shares=True),
+    "llama-index": Environment(
+        ("llama-index-embeddings-huggingface==0.8.0", "llama-index-embeddings-openai==0.7.0"), shares=True
+    ),
+    "chroma": Environment(("chromadb==1.5.9",), shares=True),
+    "haystack": Environment(("haystack-ai==3.4.1", "sentence-transformers-haystack==2.0.0"), shares=True),
+    "txtai": Environment(("txtai==9.14.0",), shares=True),
+    "mteb-shared": Environment(("mteb==2.26.24",), shares=True),
+    "stores": Environment(("duckdb==2.0.1", "apsw", "sqlite-vec==0.1.9"), shares=True),
     # Drives a Chromium that is installed already.
     "browser": Environment(("playwright-core@1.65.1",), node=True),
     "mteb": Environment(
@@ -118,19 +156,37 @@ def is_ready(name: str) -> bool:
 
 
 def _hash(environment: Environment) -> str:
-    return hashlib.sha256(json.dumps([*environment.requirements, *environment.source]).encode()).hexdigest()
+    shared = _beside_torch() if environment.shares else ()
+    listed = [*environment.requirements, *environment.source, *map(str, shared)]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+def _beside_torch() -> tuple[Path, ...]:
+    """The folder of packages that PyTorch lies in, where there is one."""
+    found = importlib.util.find_spec("torch")
+    return () if found is None or found.origin is None else (Path(found.origin).parents[1],)
 
 
 def _install_python(environment: Environment, folder: Path) -> None:
     python = folder / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, stdout=sys.stderr)
-    pip = [python, "-m", "pip", "install", "--quiet", "--find-links", WHEELS]
-    if not WHEELS.is_dir():
-        del pip[-2:]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, stdout=sys.stderr)
+    if environment.shares:
+        _share(folder)
+    # One's own pip: to put another into each environment takes longer than most of the packages do.
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    processor = subprocess.run(_PROCESSOR, shell=True, check=True, capture_output=True, text=True).stdout
+    if (_WHEELS / processor.strip()).is_dir():
+        pip += ["--find-links", _WHEELS / processor.strip()]
     pip += [word for name in environment.source for word in ("--no-binary", name)]
     if _TORCH in environment.requirements:
         subprocess.run([*pip, _TORCH], check=True, stdout=sys.stderr)
     subprocess.run([*pip, *environment.requirements], check=True, stdout=sys.stderr)
+
+
+def _share(folder: Path) -> None:
+    """Puts the packages beside PyTorch behind the environment's own, where pip sees them too."""
+    for place in folder.glob("lib/python*/site-packages"):
+        (place / "shared.pth").write_text("".join(f"{shared}\n" for shared in _beside_torch()))
 
 
 def _install_node(environment: Environment, folder: Path) -> None:

@@ -41,7 +41,7 @@ With transformers.js, in a browser or in Node (`config.json` says which graph is
 import {{ AutoModel, AutoTokenizer }} from "@huggingface/transformers";
 
 const tokenizer = await AutoTokenizer.from_pretrained(PATH);
-const model = await AutoModel.from_pretrained(PATH);
+const model = await AutoModel.from_pretrained(PATH{place});
 const inputs = await tokenizer(["{prompt}how to fix a bicycle tyre"], {{ padding: true, truncation: true }});
 const {{ sentence_embedding }} = await model(inputs);
 ```
@@ -79,16 +79,20 @@ def write(job: Job) -> Written:
     """The graph, quantised by the target's scheme or the one that was asked for."""
     options, name = job.options, job.target.name
     file = graph.TRANSFORMERS_JS_FILES[name] if options.transformers_js else graph.MODEL_FILE
+    if options.flat:
+        file = graph.FLAT_FILE
     scheme = options.scheme or SCHEMES.get(name)
-    asked = {"single_file": True} if options.single_file else {}
+    record: Mapping[str, object] = {"weights": job.target.precision, "opset": graph.OPSET}
     if scheme is not None:
         file, record = write_quantized(
             job.checkpoint, scheme, job.folder, file, job.progress, single_file=options.single_file
         )
-        return Written(file, {**record, **asked})
-    precision = job.target.precision
-    graph.write_graph(job.checkpoint, precision, job.folder, file, single_file=options.single_file)
-    return Written(file, {"weights": precision, "opset": graph.OPSET, **asked})
+    else:
+        precision = job.target.precision
+        graph.write_graph(job.checkpoint, precision, job.folder, file, single_file=options.single_file)
+    if options.flat:
+        graph.accept_token_types(job.folder / file)
+    return Written(file, {**record, **({"single_file": True} if options.single_file else {})})
 
 
 def judge(job: Job, artifact: Artifact, probe: Probe) -> ParityReport:
@@ -109,6 +113,7 @@ def card(manifest: Manifest, folder: Path) -> str:
         max_length=spec.max_length,
         least=LEAST_ONNXRUNTIME[manifest.target],
         loaders=_USUAL_NAME if manifest.model_file == graph.MODEL_FILE else "",
+        place=', { subfolder: "" }' if manifest.model_file == graph.FLAT_FILE else "",
         beside=_BESIDE.format(data=data) if beside else "",
         additional=f', additional_files=["{data}"]' if beside else "",
     )

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 OPSET = 20
 MODEL_FILE = "onnx/model.onnx"
+# Where clients look that want graph and tokenizer in one place.
+FLAT_FILE = "model.onnx"
+UNUSED_INPUT = "token_type_ids"
 # What transformers.js asks for by its `dtype`: fp32, fp16, q8, q4.
 TRANSFORMERS_JS_FILES = {
     "onnx-fp32": "onnx/model.onnx",
@@ -101,6 +104,24 @@ def save(model: onnx_ir.Model, folder: Path, file: str = MODEL_FILE, *, single_f
         onnx_ir.save(model, place)
     onnx.checker.check_model(str(place))
     return file
+
+
+def accept_token_types(graph: Path) -> None:
+    """Gives a graph an input `token_type_ids`, which need not be given and changes nothing.
+
+    For clients that feed it to every model. It has a default, an initializer, so that others can go without:
+    ONNX Runtime does not list such an input among those that must be fed.
+    """
+    import onnx
+
+    model = onnx.load(graph, load_external_data=False)
+    stated = next(one for one in model.graph.input if one.name == INPUTS[0])
+    model.graph.input.add().CopyFrom(stated)
+    model.graph.input[-1].name = UNUSED_INPUT
+    default = onnx.helper.make_tensor(UNUSED_INPUT, onnx.TensorProto.INT64, [1, 1], [0])
+    model.graph.initializer.append(default)
+    onnx.save(model, graph)
+    onnx.checker.check_model(str(graph))
 
 
 def trace(checkpoint: Checkpoint, reference: Reference, opset: int = OPSET) -> onnx_ir.Model:

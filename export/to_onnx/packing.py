@@ -1,6 +1,7 @@
 """Four-bit weights on disk: INT4 tensors, expanded at load by operators that every ONNX Runtime folds.
 
-Also the browser's default build, which has DequantizeLinear of INT4 but no Cast from it.
+So does the build that a browser loads by default, onnxruntime-web's asyncify: it has DequantizeLinear of INT4
+and no Cast from it (tests/export/to_onnx/test_default_browser_build.py).
 """
 
 from __future__ import annotations

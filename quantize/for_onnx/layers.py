@@ -116,8 +116,9 @@ class BlockTable(nn.Module):
 
     A byte holds the levels, each plus 8, of one place in a block's first half (the low bits) and of the same
     place in its second half, so that to unpack a block is to put two halves side by side. Each operator is
-    ONNX's own: the browser's default runtime has no GatherBlockQuantized, and onnxruntime before 1.23 none of
-    4 bits in this form.
+    ONNX's own: the build that a browser loads by default has no GatherBlockQuantized
+    (tests/export/to_onnx/test_default_browser_build.py), and onnxruntime before 1.23 none of 4 bits in this
+    form.
     """
 
     weight: Tensor

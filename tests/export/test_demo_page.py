@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
+import page_in_chromium
 import pytest
+from page_in_chromium import plan, play
+from peers.environments import interpreter
 
 import ringkas
 from ringkas.errors import ArtifactError, RingkasError
@@ -23,7 +19,7 @@ from ringkas.export.demo_page import VENDORED, demo_page, find_packages
 from ringkas.questions import questions
 from ringkas.runtimes.parity.judge import cosine
 
-PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
+ROOT = Path(__file__).parents[2]
 # Cosine of the browser's vectors with the facade's.
 NEAR = {"onnx-int8": 0.999, "onnx-int4": 0.99}
 
@@ -70,56 +66,22 @@ def test_packages_that_are_not_there_are_named(packages: Path, tmp_path: Path) -
         find_packages(tmp_path)
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[[Path], str]]:
-    servers: list[ThreadingHTTPServer] = []
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *values: Any) -> None:
-            pass
-
-    def start(folder: Path) -> str:
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}/"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
 @pytest.mark.clients
 @pytest.mark.parametrize("target", NEAR)
-def test_chromium_searches_as_the_facade_does(
-    target: str, tmp_path: Path, environments: ModuleType, serve: Callable[[Path], str]
-) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None or shutil.which("npm") is None:
+def test_chromium_searches_as_the_facade_does(target: str, tmp_path: Path) -> None:
+    if shutil.which("chromium") is None or shutil.which("npm") is None:
         pytest.skip("needs Chromium and npm: apt install chromium npm")
     artifact = ringkas.build("demo", target, tmp_path / "dist")
-    page = demo_page(artifact, tmp_path / "site", packages=environments.interpreter("node"))
+    page = demo_page(artifact, tmp_path / "site", packages=interpreter("node"))
     asked = questions(["en"])["en"]
     texts = ["", "a short text", "emoji 🙂, Ünïcode", asked[0].passages[0]]
-    plan = {
-        "chromium": chromium,
-        "queries": [one.query for one in asked[:4]],
-        "vectors": texts,
-        "lines": ["The cat sleeps on the sofa.", "The train leaves at nine.", "Boil the eggs."],
-        "line_query": "when does the train depart",
-    }
-    (tmp_path / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    place = environments.interpreter("browser")
-    shutil.copyfile(PEERS / "play_page.mjs", place / "play_page.mjs")
-    command = ["node", "play_page.mjs", serve(page.path), str(tmp_path / "plan.json"), str(tmp_path)]
-    done = subprocess.run(command, cwd=place, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    steps = plan(asked, texts)
+    found = play(page.path, steps, tmp_path)
     assert found["said"] == []
     assert found["outside"] == []
     right = [first in one.passages for first, one in zip(found["first"], asked, strict=False)]
     assert sum(right) >= 3, found["first"]
-    assert found["first_line"] == plan["lines"][1]
+    assert found["first_line"] == steps["lines"][1]
     assert found["offline"] == found["first"][0]
     assert found["overflow"] <= 0
     assert found["labels"]
@@ -127,3 +89,17 @@ def test_chromium_searches_as_the_facade_does(
     with ringkas.load(artifact) as encoder:
         expected = encoder.encode(texts)
     assert cosine(expected, np.array(found["vectors"], dtype=np.float32)).min() > NEAR[target]
+
+
+def test_the_guide_s_table_is_the_file_s(tmp_path: Path) -> None:
+    guide = ROOT / "docs" / "clients.md"
+    rows = json.loads(page_in_chromium.RESULTS.read_text("utf-8"))["rows"]
+    assert page_in_chromium.stated(guide).strip() == page_in_chromium.table(rows).strip()
+    copy = Path(shutil.copyfile(guide, tmp_path / "clients.md"))
+    page_in_chromium.write_guide(copy, [rows[0] | {"first_result_s": 99}])
+    assert "99.0 s" in page_in_chromium.stated(copy)
+    for row in rows:
+        assert row["other_bytes"] <= 3e6
+        assert row["console"] == row["outside"] == []
+        assert row["offline"]
+        assert row["cosine_with_facade_min"] > NEAR[row["target"]]

@@ -42,6 +42,7 @@ from ringkas.progress import Progress
     metavar="4GB",
     help="Float32 weights of more than this are read tensor by tensor, for GGUF.  [the machine's]",
 )
+@click.option("--flat", is_flag=True, help="ONNX graph beside tokenizer.json, with an unused token_type_ids.")
 @click.option("--out", required=True, type=PLACE, help="Artifacts land in OUT/TARGET.")
 @click.option("--languages", metavar="ko,en", help="Cut the vocabulary to these first.")
 @with_options(vocabulary_options)
@@ -98,6 +99,7 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
             scheme=scheme,
             transformers_js=options["transformers_js"],
             single_file=options["single_file"],
+            flat=options["flat"],
             plan=plan,
             witness=not options["no_witness"],
             memory=None if options["memory"] is None else parse_size(options["memory"]),

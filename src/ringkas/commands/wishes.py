@@ -62,8 +62,8 @@ def read_wish(options: Mapping[str, Any]) -> Wish | None:
         raise click.UsageError(f"{stated[1]} takes the place of {stated[0]}.", click.get_current_context())
     if not wished:
         return None
-    for key, name in (("transformers_js", "--transformers-js"), ("single_file", "--single-file")):
-        if options[key]:
+    for name in ("--transformers-js", "--single-file", "--flat"):
+        if options[_key(name)]:
             raise click.UsageError(f"{name} goes with --target or --scheme.", click.get_current_context())
     size = options["max_size"]
     return Wish(options["min_cosine"], None if size is None else parse_size(size), options["fastest"])

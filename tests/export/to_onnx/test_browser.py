@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ringkas import build_all, load, open_checkpoint
@@ -16,6 +17,7 @@ from ringkas.export.build import BuildOptions
 from ringkas.export.recipe import recipe_of
 from ringkas.export.to_onnx import graph
 from ringkas.export.to_onnx.browser import CONFIG_KEY, describe_graphs
+from ringkas.spec import INPUTS, SENTENCE_OUTPUT
 
 TARGETS = ["onnx-fp16", "onnx-int8"]
 
@@ -110,3 +112,49 @@ def test_what_a_checkpoint_told_of_its_own_graphs_goes(checkpoint: Path, tmp_pat
     finally:
         del opened.config[CONFIG_KEY]
     assert CONFIG_KEY not in json.loads((tmp_path / "config.json").read_text("utf-8"))
+
+
+def test_a_flat_folder_has_the_graph_beside_its_tokenizer(make: Callable[..., list[Artifact]]) -> None:
+    """And an input that clients feed to every model: whatever is in it, the vectors stay the same."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    ids = np.array([[0, 5, 6, 2], [0, 7, 2, 1]], dtype=np.int64)
+    feed = {"input_ids": ids, "attention_mask": (ids != 1).astype(np.int64)}
+    for artifact in make(flat=True):
+        assert artifact.model_path == artifact.path / "model.onnx"
+        assert (artifact.path / "tokenizer.json").is_file()
+        assert not (artifact.path / "onnx").exists()
+        assert "--flat" in recipe_of(artifact).arguments
+        assert '{ subfolder: "" }' in (artifact.path / "README.md").read_text("utf-8")
+        session = onnxruntime.InferenceSession(artifact.model_path, providers=["CPUExecutionProvider"])
+        assert [one.name for one in session.get_inputs()] == list(INPUTS)
+        found = [
+            session.run([SENTENCE_OUTPUT], feed | more)[0]
+            for more in ({}, {"token_type_ids": np.zeros_like(ids)}, {"token_type_ids": ids})
+        ]
+        for other in found[1:]:
+            np.testing.assert_array_equal(found[0], other)
+        with load(artifact) as encoder:
+            assert encoder.encode("a text").shape == (64,)
+
+
+def test_other_graphs_refuse_token_type_ids(make: Callable[..., list[Artifact]]) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    ids = np.array([[0, 5, 2]], dtype=np.int64)
+    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": ids}
+    session = onnxruntime.InferenceSession(make()[0].model_path, providers=["CPUExecutionProvider"])
+    with pytest.raises(Exception, match="token_type_ids"):
+        session.run([SENTENCE_OUTPUT], feed)
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "said"),
+    [
+        ("pytorch-fp32", {}, "pytorch-fp32 has no ONNX graph to put at the root"),
+        ("onnx-fp32", {"transformers_js": True}, "name one graph in two ways"),
+    ],
+)
+def test_what_cannot_be_flat_is_refused(
+    target: str, more: dict[str, bool], said: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TargetError, match=said):
+        build_all(open_checkpoint(checkpoint), [target], tmp_path, BuildOptions(flat=True, **more))

@@ -65,6 +65,8 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def _row(client: Client, of: Subject) -> Row:
+    if client.missing:
+        return not_run(client, of.artifact.manifest.target, client.missing)
     try:
         return measure(client, of)
     except (RingkasError, RuntimeError, OSError, subprocess.SubprocessError) as error:

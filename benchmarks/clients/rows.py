@@ -43,6 +43,7 @@ class Client:
         server: which server must run: `ringkas`, `llama-server` or `llama_cpp.server`.
         needs: what it loads: `folder`, `named` as transformers.js has it, `flat`, or `embedded`.
         remark: what else its user must know.
+        missing: why it cannot be run at all.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Client:
     server: str = ""
     needs: str = "folder"
     remark: str = ""
+    missing: str = ""
 
 
 def _transformers_js(name: str, call: str, script: tuple[str, ...], **more: Any) -> Client:
@@ -73,10 +75,10 @@ CLIENTS: tuple[Client, ...] = (
     Client(
         "sentence-transformers 6, ONNX",
         'SentenceTransformer(PATH, backend="onnx")',
-        "sentence-transformers-6",
+        "",
         ("run_sentence_transformers.py", "onnx"),
-        GRAPHS,
-        remark="with transformers below 4.58: Optimum's ONNX side does not import on 5",
+        ("onnx-fp32",),
+        missing="it needs transformers 5, and Optimum's ONNX side (optimum-onnx 0.1.0) one below 4.58",
     ),
     Client(
         "sentence-transformers 5",

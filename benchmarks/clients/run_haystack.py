@@ -13,9 +13,9 @@ def opened(folder: str, verb: str, prefix: str) -> Any:
     from haystack_integrations.components.embedders import sentence_transformers as embedders
 
     if verb == "encode_query":
-        made = embedders.SentenceTransformersTextEmbedder(folder, prefix=prefix, progress_bar=False)
+        made = embedders.SentenceTransformersTextEmbedder(model=folder, prefix=prefix, progress_bar=False)
     else:
-        made = embedders.SentenceTransformersDocumentEmbedder(folder, prefix=prefix, progress_bar=False)
+        made = embedders.SentenceTransformersDocumentEmbedder(model=folder, prefix=prefix, progress_bar=False)
     made.warm_up()
     return made
 

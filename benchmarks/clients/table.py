@@ -47,7 +47,8 @@ def _remarks(rows: Sequence[Mapping[str, Any]]) -> str:
             number, _, why = what.partition(": ")
             found.setdefault(f"{kind}: {why}", []).append(number)
         if row["failed"]:
-            found.setdefault(f"{row['target']} did not agree: {row['failed']}", [])
+            what = "not run" if row["least"] is None else f"{row['target']} did not agree"
+            found.setdefault(f"{what}: {row['failed']}", [])
     return "; ".join(text + _range(numbers) for text, numbers in found.items())
 
 

@@ -99,7 +99,6 @@ ENVIRONMENTS = {
     },
     # What loads an artifact: benchmarks/clients.
     "sentence-transformers-5": Environment((*_OPTIMUM, "sentence-transformers==5.2.3"), shares=True),
-    "sentence-transformers-6": Environment((*_OPTIMUM, "sentence-transformers==6.2.0"), shares=True),
     "llama-servers": Environment(("llama-cpp-python[server]==0.3.36", "openai==3.57.0"), shares=True),
     "langchain": Environment(("langchain-huggingface==1.2.3", "langchain-openai==1.7.4"), shares=True),
     "llama-index": Environment(

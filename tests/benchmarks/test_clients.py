@@ -119,6 +119,8 @@ def pairs() -> Iterator[Any]:
 def test_it_gives_the_facade_s_vectors(
     client: Client, target: str, subjects: Callable[[str], Subject]
 ) -> None:
+    if client.missing:
+        pytest.skip(client.missing)
     if client.needs == "named" and shutil.which("npm") is None:
         pytest.skip("npm is not here: apt install npm")
     if "{chromium}" in client.script and shutil.which("chromium") is None:

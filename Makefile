@@ -146,7 +146,7 @@ CLIENTS := duckdb lancedb sqlite-vec apsw faiss-cpu langchain-openai llama-index
 .peers/clients/.installed: .venv/.installed-dev
 	$(BIN)/python -m venv .peers/clients
 	.peers/clients/bin/python -m pip install --quiet $(CLIENTS)
-	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" > \
+	$(BIN)/python -c "import site; print(f'import site; site.addsitedir({site.getsitepackages()[0]!r})')" > \
 		$$(.peers/clients/bin/python -c "import site; print(site.getsitepackages()[0])")/ringkas.pth
 	touch $@
 

@@ -1,6 +1,7 @@
 """Every client that people use, on artifacts of one model: a table of the least cosine with the facade.
 
     python benchmarks/clients DIST [--only NAME]... [--target TARGET]... [--json FILE] [--guide FILE]
+    python benchmarks/clients --add FILE                  # of a run that wrote elsewhere, beside this one
     python benchmarks/clients --guide docs/clients.md     # writes the table of the results file again
 
 DIST has an artifact in a folder of its target's name, and gets `named` and `flat` forms. Each client has
@@ -37,8 +38,12 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], help="clients whose name begins so")
     parser.add_argument("--target", action="append", default=[])
     parser.add_argument("--json", type=Path, default=RESULTS)
+    parser.add_argument("--add", type=Path, action="append", default=[], help="rows of another run's file")
     parser.add_argument("--guide", type=Path)
     options = parser.parse_args()
+    for file in options.add:
+        for row in read_rows(file):
+            keep(options.json, row)
     failed = False
     if options.dist is not None:
         for row in run(options):
@@ -77,9 +82,10 @@ def keep(file: Path, row: dict[str, Any]) -> None:
     """Puts a row into the results file, in place of the one that it has of this client and target."""
     found = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
     found = [one for one in found if (one["client"], one["target"]) != (row["client"], row["target"])]
-    order = {client.name: place for place, client in enumerate(CLIENTS)}
-    found = [one for one in [*found, row] if one["client"] in order]
-    found.sort(key=lambda one: order[one["client"]])
+    keys = [(client.name, target) for client in CLIENTS for target in client.targets]
+    places = {key: place for place, key in enumerate(keys)}
+    found = [one for one in [*found, row] if (one["client"], one["target"]) in places]
+    found.sort(key=lambda one: places[one["client"], one["target"]])
     write_result(file, {"texts": "benchmarks/clients/cases.py", "rows": found})
 
 

@@ -145,7 +145,7 @@ def measure(client: Client, subject: Subject, patience: float = PATIENCE) -> Row
         "cases": [{"row": row, **asdict(case)} for row, case in enumerate(subject.cases)],
     }
     if client.needs == "embedded":
-        request["embedded"] = str(subject.embedded())
+        request["embedded"] = str(subject.embedded().resolve())
     python = Path(sys.executable) if not client.environment else interpreter(client.environment)
     with ExitStack() as stack:
         if client.server:
@@ -221,7 +221,7 @@ def compare(client: Client, target: str, subject: Subject, answer: Mapping[str, 
         if why:
             differs[kind] = f"{what}: {why}"
         else:
-            failed.append(f"{kind}: {refused or what}")
+            failed.append(f"{kind}: {refused or f'{min(numbers):.6f}'}")
             agreed += numbers
     edge = near if agreed and SAME > min(agreed) >= bound else ""
     return Row(

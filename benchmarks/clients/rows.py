@@ -18,7 +18,10 @@ ONNXRUNTIMES = tuple(f"1.{minor}" for minor in range(18, 33))
 _JS_NFD = "transformers.js puts NFKC in the place of the charsmap, so it composes decomposed letters"
 _JS_LONG = "transformers.js cuts the closing special token off with the rest"
 _STRIPS = "sentence-transformers 5 strips white space before it tokenises"
-_LLAMA_READS = "llama.cpp's own tokenizer reads it otherwise than tokenizer.json does"
+_LLAMA = dict.fromkeys(
+    ("NFD", "specials written out", "white space at both ends"),
+    "llama.cpp's own tokenizer reads it otherwise than tokenizer.json does",
+)
 # In another runtime, or another version, the float steps between two products of 8 bits end in other last
 # bits, so that levels at an edge fall on its other side. Float graphs agree; those of 8 bits are as near to
 # the original as they are here.
@@ -159,11 +162,8 @@ CLIENTS: tuple[Client, ...] = (
         "llama-servers",
         ("run_openai.py",),
         FILES,
-        {
-            "NFD": _LLAMA_READS,
-            "specials written out": _LLAMA_READS,
-            "over the limit": "it cuts the text silently",
-        },
+        {**_LLAMA, "over the limit": "it cuts the text silently, the closing token with it"},
+        dict.fromkeys(FILES, _EDGE),
         server="llama_cpp.server",
         remark="its vectors are not normalised",
     ),
@@ -173,7 +173,8 @@ CLIENTS: tuple[Client, ...] = (
         "llama-servers",
         ("run_openai.py",),
         FILES,
-        {"NFD": _LLAMA_READS, "specials written out": _LLAMA_READS, "over the limit": "it refuses the text"},
+        {**_LLAMA, "over the limit": "it refuses the text"},
+        dict.fromkeys(FILES, _EDGE),
         server="llama-server",
     ),
     Client("LangChain", "HuggingFaceEmbeddings", "langchain", ("run_langchain.py", "folder"), PLAIN),
@@ -226,7 +227,7 @@ CLIENTS: tuple[Client, ...] = (
         ("run_txtai.py", "sentence-transformers"),
         PLAIN,
     ),
-    Client("txtai, its pooling", "Embeddings(PATH)", "txtai", ("run_txtai.py", "pooling"), PLAIN),
+    Client("txtai, its pooling", "Embeddings(PATH)", "txtai", ("run_txtai.py", "transformers"), PLAIN),
     Client("mteb", "SentenceTransformerEncoderWrapper", "mteb-shared", ("run_mteb.py",), PLAIN),
     Client(
         "DuckDB",

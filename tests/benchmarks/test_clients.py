@@ -66,7 +66,7 @@ class Answered:
     [
         ([[1, 0, 0, 0], [0, 2, 0, 0]], "", []),
         ([[1, 0, 0, 0], [0, 1, 1, 0]], "", ["NFD"]),
-        ([[0, 1, 0, 0], [0, 1, 0, 0]], "English: 0.0000", []),
+        ([[0, 1, 0, 0], [0, 1, 0, 0]], "English: 0.000000", []),
         ([[1, 0, 0], [0, 1, 0, 0]], "English: no vector of 4 numbers", []),
         ([[float("nan")] * 4, [0, 1, 0, 0]], "English: no vector of 4 numbers", []),
         (["ValueError: too long", [0, 1, 0, 0]], "English: ValueError: too long", []),

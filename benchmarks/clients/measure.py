@@ -179,7 +179,8 @@ def _ask(client: Client, python: Path, request: Any, target: str, patience: floa
             env=_environment(),
         )
     if done.returncode or not done.stdout.strip():
-        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        said = next((line for line in reversed(lines) if "rror" in line), lines[-1])
         raise RuntimeError(f"{client.name} with {target}: {said[:400]}")
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer

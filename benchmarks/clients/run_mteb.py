@@ -16,13 +16,14 @@ def opened(folder: str) -> Any:
 
 
 def encode(request: dict[str, Any], verb: str, prompt: str, cases: list[dict[str, Any]]) -> Any:
+    from datasets import Dataset
     from mteb import get_task
     from mteb.types import PromptType
     from torch.utils.data import DataLoader
 
     kinds = {"encode_query": PromptType.query, "encode_document": PromptType.document, "encode": None}
     task = get_task("NFCorpus" if verb != "encode" else "STSBenchmark").metadata
-    batches = DataLoader([{"text": case["text"]} for case in cases], batch_size=8)
+    batches = DataLoader(Dataset.from_dict({"text": [case["text"] for case in cases]}), batch_size=8)
     return opened(request["folder"]).encode(
         batches, task_metadata=task, hf_split="test", hf_subset="default", prompt_type=kinds[verb]
     )

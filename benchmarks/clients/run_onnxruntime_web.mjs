@@ -1,8 +1,8 @@
 // onnxruntime-web in Node, given the facade's token ids: run_onnxruntime_web.mjs PACKAGES BUILD REQUEST.
 // BUILD: plain, or asyncify, which transformers.js and `onnxruntime-web/webgpu` load by default in a browser.
 // Node must be started with --liftoff-only: else it optimises all of the larger build's code before it ends.
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 const [packages, build, file] = process.argv.slice(2);
@@ -14,8 +14,11 @@ ort.env.logLevel = "error";
 ort.env.wasm.numThreads = 1;
 ort.env.wasm.wasmPaths = { mjs: pathToFileURL(`${wasm}.mjs`).href, wasm: pathToFileURL(`${wasm}.wasm`).href };
 ort.env.wasm.wasmBinary = readFileSync(`${wasm}.wasm`).buffer;
-const graph = readFileSync(join(request.folder, request.model_file));
-const session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"] });
+const graph = join(request.folder, request.model_file);
+const options = { executionProviders: ["wasm"] };
+const beside = `${graph}_data`;
+if (existsSync(beside)) options.externalData = [{ path: basename(beside), data: readFileSync(beside) }];
+const session = await ort.InferenceSession.create(readFileSync(graph), options);
 const rows = [];
 for (const { ids } of request.cases) {
   const shape = [1, ids.length];

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from ringkas.export.build import BuildOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "benchmarks" / "clients"
+
+# The small model here has a WordPiece tokenizer, whose normalizer takes Hangul apart: llama.cpp's does not.
+WORD_PIECE = dict.fromkeys(("Korean", "query prompt", "document prompt"), "llama.cpp keeps Hangul whole")
 
 
 def test_the_guide_s_table_is_the_file_s(tmp_path: Path) -> None:
@@ -127,6 +131,8 @@ def test_it_gives_the_facade_s_vectors(
         pytest.skip("Chromium is not here: apt install chromium")
     if client.server == "llama-server" and not LLAMA_SERVER.is_file():
         pytest.skip("not compiled: make .peers/llama-server/bin/llama-server")
+    if target.startswith("gguf-"):
+        client = replace(client, differs={**client.differs, **WORD_PIECE})
     row: Row = measure(client, subjects(target))
     assert row.failed == ""
     assert row.least is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -120,14 +120,19 @@ class Encoder:
         vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
         budget = self.engine.batch_tokens if batch_tokens is None else batch_tokens
         groups = list(batches([len(row) for row in token_ids], budget))
-        padded = (pad([token_ids[row] for row in positions], self.tokenizer.pad_id) for positions in groups)
-        if pooled_from:
-            found: Iterator[Vectors] = (self._pool_outside(batch, pooled_from) for batch in padded)
-        else:
-            found = self.engine.run_many(padded)
+        found = self.encode_batches(([token_ids[row] for row in rows] for rows in groups), pooled_from)
         for positions, rows in zip(groups, found, strict=True):
             vectors[positions] = rows
         return vectors
+
+    def encode_batches(
+        self, batches: Iterable[Sequence[Sequence[int]]], pooled_from: int = 0
+    ) -> Iterator[Vectors]:
+        """The vectors of each batch of token ids, float32 of shape (batch, dimension), as they are ready."""
+        padded = (pad(batch, self.tokenizer.pad_id) for batch in batches)
+        if pooled_from:
+            return (self._pool_outside(batch, pooled_from) for batch in padded)
+        return self.engine.run_many(padded)
 
     def close(self) -> None:
         """Frees the engine."""

@@ -55,6 +55,9 @@ class Engine(ABC):
         """As `run`, one after another; where a GPU computes, the next batch is made ready meanwhile."""
         return map(self.run, batches)
 
+    def prepare_many(self) -> None:  # noqa: B027 (most engines run many as they run one)
+        """Makes ready for long runs of `run_many`, so that all of one goes the same way."""
+
     def _checked(self, batch: TokenBatch, vectors: Vectors) -> Vectors:
         expected = (batch.input_ids.shape[0], self.dimension)
         if vectors.shape != expected or vectors.dtype != np.float32:

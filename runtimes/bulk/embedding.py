@@ -131,6 +131,7 @@ class Run:
             TextError: a bad row where none may be skipped, after the windows before it.
         """
         maker = RowMaker(self.encoder, self.job.prompt, self.job.long_texts)
+        self.encoder.engine.prepare_many()  # a run that is gone on with goes the same way as a whole one
 
         def prepare() -> Iterator[Prepared]:
             for window in found:

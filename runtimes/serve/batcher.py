@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,11 +48,28 @@ class _Waiting:
 Taken = tuple[_Waiting, int]  # a request and the number of one of its rows
 
 
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Rows that go through the engine together, all pooled alike."""
+
+    pooled_from: int
+    rows: list[Taken]
+
+    @property
+    def ids(self) -> list[Sequence[int]]:
+        return [request.rows.ids[row] for request, row in self.rows]
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.ids))
+
+
 class Batcher:
     """Encodes rows for many callers.
 
-    While the engine runs, requests gather; when it is free it takes, from each in turn, what fills some
-    batches. Only after a batch that several requests shared does it wait for more, `wait_ms` at most.
+    While the engine runs, requests gather; when it can take more it takes, from each in turn, what fills some
+    batches, and so on without a pause while requests come. Only after a batch that several requests shared
+    does it wait for more, `wait_ms` at most.
 
     Args:
         observe: told the texts and the tokens of each batch.
@@ -72,6 +89,7 @@ class Batcher:
         self._last_end = 0.0
         self._rate = 0.0  # tokens a second
         self.queued_tokens = 0
+        encoder.engine.prepare_many()
         self._thread = threading.Thread(target=self._work, name="ringkas-engine", daemon=True)
         self._thread.start()
 
@@ -100,28 +118,79 @@ class Batcher:
         self._thread.join()
 
     def _work(self) -> None:
-        while taken := self._take():
-            started = time.perf_counter()
-            by_pooling: dict[int, list[Taken]] = {}
-            for one in taken:
-                by_pooling.setdefault(one[0].rows.pooled_from, []).append(one)
-            for pooled_from, group in by_pooling.items():
-                lengths = [len(waiting.rows.ids[row]) for waiting, row in group]
-                for positions in batches(lengths, self._budget):
-                    self._run([group[position] for position in positions], pooled_from)
-            tokens = sum(len(waiting.rows.ids[row]) for waiting, row in taken)
-            self._last_end = time.perf_counter()
-            rate = tokens / max(1e-9, self._last_end - started)
-            self._rate = rate if not self._rate else 0.9 * self._rate + 0.1 * rate
+        waiting: deque[_Batch] = deque()
+        while waiting or self._fill(waiting, self._take()):
+            self._run(waiting)
 
-    def _take(self) -> list[Taken]:
-        """Rows of the requests that wait, one batch's worth of each in turn; none when closed."""
+    def _fill(self, waiting: deque[_Batch], taken: list[Taken]) -> bool:
+        """Puts rows into batches of about equal lengths, for one pooling each; whether there is any."""
+        by_pooling: dict[int, list[Taken]] = {}
+        for one in taken:
+            by_pooling.setdefault(one[0].rows.pooled_from, []).append(one)
+        for pooled_from, group in by_pooling.items():
+            lengths = [len(request.rows.ids[row]) for request, row in group]
+            for places in batches(lengths, self._budget):
+                waiting.append(_Batch(pooled_from, [group[place] for place in places]))
+        return bool(waiting)
+
+    def _run(self, waiting: deque[_Batch]) -> None:
+        """Encodes batches while there are any for one pooling, those that come meanwhile too.
+
+        A batch that fails is answered so, and what was begun after it is begun again.
+        """
+        pooled_from, begun = waiting[0].pooled_from, deque[_Batch]()
+        self._last_end = time.perf_counter()
+
+        def following() -> Iterator[list[Sequence[int]]]:
+            while waiting or self._fill(waiting, self._take(block=False)):
+                if waiting[0].pooled_from != pooled_from:
+                    return
+                begun.append(waiting.popleft())
+                yield begun[-1].ids
+
+        try:
+            for vectors in self._encoder.encode_batches(following(), pooled_from):
+                self._clock(begun[0].tokens)
+                self._done(begun.popleft(), vectors)
+        except Exception as error:
+            if not begun:
+                raise
+            self._done(begun.popleft(), error)
+            waiting.extendleft(reversed(begun))
+
+    def _clock(self, tokens: int) -> None:
+        """Tokens a second, over about the last ten batches."""
+        before, self._last_end = self._last_end, time.perf_counter()
+        rate = tokens / max(1e-9, self._last_end - before)
+        self._rate = rate if not self._rate else 0.9 * self._rate + 0.1 * rate
+
+    def _done(self, batch: _Batch, found: Vectors | Exception) -> None:
+        ready: list[tuple[_Waiting, BaseException | None]] = []
+        if isinstance(found, Exception):
+            ready = [(request, found) for request in dict.fromkeys(request for request, _ in batch.rows)]
+        else:
+            for vector, (request, row) in zip(found, batch.rows, strict=True):
+                request.vectors[row] = vector
+                request.left -= 1
+                if request.left == 0:
+                    ready.append((request, None))
+        with self._changed:
+            self.queued_tokens -= batch.tokens
+        self._observe(len(batch.rows), batch.tokens)
+        if ready:
+            ready[0][0].loop.call_soon_threadsafe(_settle, ready)
+
+    def _take(self, *, block: bool = True) -> list[Taken]:
+        """Rows of the requests that wait, one batch's worth of each in turn.
+
+        None when the batcher is closed, or when nothing waits and this may not `block`.
+        """
         with self._changed:
             while not self._waiting:
-                if self._closed:
+                if self._closed or not block:
                     return []
                 self._changed.wait()
-            if self._shared:
+            if self._shared and block:
                 self._wait_for_more()
             taken: list[Taken] = []
             room, requests = _BATCHES_AT_ONCE * self._budget, set[int]()
@@ -146,25 +215,6 @@ class Batcher:
             if left <= 0:
                 return
             self._changed.wait(left)
-
-    def _run(self, batch: list[Taken], pooled_from: int) -> None:
-        ids = [waiting.rows.ids[row] for waiting, row in batch]
-        tokens = sum(map(len, ids))
-        ready: list[tuple[_Waiting, BaseException | None]] = []
-        try:
-            vectors = self._encoder.encode_ids(ids, self._limits.queue_tokens * len(ids), pooled_from)
-            for vector, (waiting, row) in zip(vectors, batch, strict=True):
-                waiting.vectors[row] = vector
-                waiting.left -= 1
-                if waiting.left == 0:
-                    ready.append((waiting, None))
-        except Exception as error:
-            ready = [(waiting, error) for waiting in dict.fromkeys(waiting for waiting, _ in batch)]
-        with self._changed:
-            self.queued_tokens -= tokens
-        self._observe(len(batch), tokens)
-        if ready:
-            ready[0][0].loop.call_soon_threadsafe(_settle, ready)
 
 
 def _settle(ready: list[tuple[_Waiting, BaseException | None]]) -> None:

@@ -110,19 +110,23 @@ def build(  # noqa: PLR0913 (the command line's own options)
 
 
 def prune_options(
-    languages: Sequence[str], corpus: Mapping[str, Sequence[str | Path]], max_tokens: int | None = None
+    languages: Sequence[str],
+    corpus: Mapping[str, Sequence[str | Path]],
+    max_tokens: int | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> PruneOptions | None:
     """The options of a build's pruning; None when no languages are named.
 
     Raises:
-        TargetError: there is a corpus or a limit, but no languages.
+        TargetError: there is a corpus, a limit or a weight, but no languages.
     """
     if languages:
         corpora = {tag: tuple(Path(file) for file in files) for tag, files in corpus.items()}
-        return PruneOptions(tuple(languages), corpora, max_tokens)
-    if corpus or max_tokens is not None:
+        return PruneOptions(tuple(languages), corpora, max_tokens, weights=weights or {})
+    if corpus or weights or max_tokens is not None:
         raise TargetError(
-            "a corpus or a limit of tokens is of use only with languages", fix="Add --languages, or drop it"
+            "a corpus, weights or a limit of tokens are of use only with languages",
+            fix="Add --languages, or drop them",
         )
     return None
 

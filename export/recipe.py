@@ -87,6 +87,9 @@ def _vocabulary(manifest: Manifest) -> tuple[list[str], list[str]]:
     options, notes = ["--languages", ",".join(certificate["languages"])], []
     if chosen.get("max_tokens") is not None:
         options += ["--max-tokens", str(chosen["max_tokens"])]
+    if chosen.get("weights"):
+        weights = ",".join(f"{tag}={weight:g}" for tag, weight in chosen["weights"].items())
+        options += ["--weights", weights]
     with_corpus = [tag for tag, used in chosen.get("sources", {}).items() if used.get("corpus_texts")]
     for tag in with_corpus:
         options += ["--corpus", f"{tag}=FILE"]

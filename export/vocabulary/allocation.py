@@ -1,8 +1,9 @@
 """How much each language's loss counts when several share the rows.
 
 Adding up losses lets the language with the longest tail pay for all. Here the sum of a power of each
-language's expected loss is least, so that the worst is never far from the others. By weights, a language's
-loss counts as many times over.
+language's expected share of changed texts is least, so that the worst is never far from the others. A share
+is the loss of tokens times the tokens of a text, while it is small. By weights, a language's share counts as
+many times over.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def allocate(usage: Usage, kept: Mask, room: int, weights: Mapping[str, float] |
     Small steps towards it find the fixed point; the best of them counts, the plain sum among them.
     """
     by_language = usage.by_language
-    weight = np.array([(weights or {}).get(tag, 1.0) for tag in by_language])
+    weight = np.array([(weights or {}).get(tag, 1.0) * usage.lengths.get(tag, 1.0) for tag in by_language])
     frequencies = np.stack(list(by_language.values()))
     free = np.flatnonzero(~kept)
     more = room - int(kept.sum())

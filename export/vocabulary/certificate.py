@@ -34,6 +34,13 @@ class Similarity(msgspec.Struct, frozen=True):
     mean: float
 
 
+class Prediction(msgspec.Struct, frozen=True):
+    """The share of texts expected to be segmented as before, and what says so, before any was judged."""
+
+    identical: float
+    by: str
+
+
 class LanguageReport(msgspec.Struct, frozen=True, kw_only=True):
     """One language. Shares are of one; `unknown_characters` counts characters, for runs of unknown merge.
 
@@ -53,6 +60,7 @@ class LanguageReport(msgspec.Struct, frozen=True, kw_only=True):
     past_limit: Change
     changed: Similarity | None = None
     covered_bit_identical: int = 0
+    predicted: Prediction | None = None
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,9 +176,9 @@ def to_markdown(certificate: Mapping[str, Any]) -> str:
         f"{size['after'] / 1e6:.1f} of {size['before'] / 1e6:.1f} million parameters; "
         f"{(saved['before'] - saved['after']) / 1e6:.1f} MB saved. {certificate['theorem']}",
         "",
-        "| language | judged on | texts | identical | tokens kept | tokens per character | "
+        "| language | judged on | texts | identical | predicted | tokens kept | tokens per character | "
         "unknown characters | past the limit | cosine of changed texts |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for language, report in certificate["by_language"].items():
         changed = report["changed"]
@@ -179,7 +187,8 @@ def to_markdown(certificate: Mapping[str, Any]) -> str:
         )
         lines.append(
             f"| {language} | {report['text']} | {report['texts']} | {report['identical']:.1%} | "
-            f"{report['tokens_kept']:.2%} | {_arrow(report['tokens_per_character'], '.3f')} | "
+            f"{predicted(report)} | {report['tokens_kept']:.2%} | "
+            f"{_arrow(report['tokens_per_character'], '.3f')} | "
             f"{_arrow(report['unknown_characters'], '.0f')} | "
             f"{_arrow(report['past_limit'], '.1%')} | {cosine} |"
         )
@@ -194,6 +203,12 @@ def to_markdown(certificate: Mapping[str, Any]) -> str:
     ]
     notes = [f"- {note}" for note in certificate["notes"]]
     return "\n".join([*lines, *([""] if notes else []), *notes, ""])
+
+
+def predicted(report: Mapping[str, Any]) -> str:
+    """What was predicted of a language's report, in words; earlier versions predicted nothing."""
+    found = report.get("predicted")
+    return f"{found['identical']:.1%} by {found['by']}" if found else "not"
 
 
 def _arrow(change: Mapping[str, float], form: str) -> str:

@@ -22,7 +22,9 @@ from ringkas.text_files import iterate_texts
 from ringkas.texts import split_corpus
 
 CALIBRATION_LIMIT = 512  # texts of a corpus that may calibrate; schemes take of them what they need
-HELD_OUT_LIMIT = 2000  # texts of a corpus that the certificate judges: enough for a share to a tenth of 1%
+# Texts of a corpus that the certificate judges, and as many others that it predicts by: enough for a share to
+# half of one percent.
+HELD_OUT_LIMIT = 2000
 
 _LINES_AT_ONCE = 20_000
 _WORDS_AT_ONCE = 20_000
@@ -31,12 +33,14 @@ _DISTINCT_AT_ONCE = 500_000
 
 @dataclass
 class CorpusCounts:
-    """Token counts of the part of a corpus that chooses, and texts of the part that judges."""
+    """Token counts of the part of a corpus that chooses; texts of the part that judges (`held_out`) and of
+    the third, which predict (`set_aside`)."""
 
     counts: Weights
     texts: int = 0
     held_out: list[str] = field(default_factory=list)
     held_out_texts: int = 0
+    set_aside: list[str] = field(default_factory=list)
 
     @property
     def tokens(self) -> float:
@@ -59,6 +63,7 @@ def count_corpus(files: Iterable[Path], segmenter: Segmenter, size: int) -> Corp
                 found.texts += len(parts["select"])
                 found.held_out_texts += len(parts["held_out"])
                 found.held_out += parts["held_out"][: HELD_OUT_LIMIT - len(found.held_out)]
+                found.set_aside += parts["calibrate"][: HELD_OUT_LIMIT - len(found.set_aside)]
                 words.add(" ".join(parts["select"]))
                 if len(words) > _DISTINCT_AT_ONCE:
                     found.counts += words.token_counts(size)

@@ -60,6 +60,11 @@ class Pieces:
         listed = "".join(rf"\p{{sc={script}}}" for script in scripts)
         return self._matching(rf"[{listed}\p{{sc=Zyyy}}\p{{sc=Zinh}}]+") & self.lettered
 
+    def unlettered_of(self, scripts: Sequence[str]) -> Mask:
+        """Pieces without letters that hold digits or signs of `scripts` and of few others: not ASCII's."""
+        own = "".join(rf"\p{{scx={script}}}" for script in scripts)
+        return self._matching(rf"[{own}]", search=True) & ~self.lettered
+
     def usual(self, scripts: Sequence[str]) -> Mask:
         """Pieces without letters as text in most languages, or in those of `scripts`, writes them.
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ringkas import texts as text_sets
@@ -22,6 +23,7 @@ from ringkas.export.vocabulary.certificate import (
     Change,
     Comparison,
     LanguageReport,
+    Prediction,
     Segmented,
     compare_segmentation,
     to_markdown,
@@ -32,6 +34,7 @@ from ringkas.export.vocabulary.encoded import compare_vectors
 from ringkas.export.vocabulary.kinds import kind_of, read_document, vocabulary_size
 from ringkas.export.vocabulary.languages import Language, canonical, resolve_languages
 from ringkas.export.vocabulary.pieces import Mask, Pieces, read_pieces
+from ringkas.export.vocabulary.predict import predict
 from ringkas.export.vocabulary.segment import Segmenter
 from ringkas.export.vocabulary.select import DEFAULT_COVERAGE, Limits, check_room, choose, must_keep
 from ringkas.export.vocabulary.usage import Usage, expect_usage
@@ -134,8 +137,13 @@ def prune_by(plan: Plan, place: Path, *, overwrite: bool = False, progress: Prog
             notes = write_pruned(plan, kept, folder)
         with progress.stage("comparing the pruned files with the full ones"):
             audit(full, folder, kept)
+        expected = _predict(plan, kept)  # before anything is judged
         with progress.stage("judging the vocabulary on text that did not choose it"):
             judged = compare_vectors(full, folder, _compare_segmentation(plan, kept, folder))
+        judged = {
+            tag: msgspec.structs.replace(report, predicted=expected.get(tag))
+            for tag, report in judged.items()
+        }
         certificate = _certificate(plan, kept, folder, judged, notes).as_dict()
         write_json(folder / VOCABULARY_FILE, certificate)
         _append_to_card(folder / "README.md", certificate)
@@ -198,6 +206,13 @@ def write_pruned(plan: Plan, kept: Sequence[int], folder: Path) -> list[str]:
     full = kept if checkpoint.vocabulary is None else load_kept_ids(checkpoint.path)[list(kept)]
     np.save(ids_file, np.array(full, dtype=np.int32))
     return notes
+
+
+def _predict(plan: Plan, kept: Sequence[int]) -> dict[str, Prediction]:
+    mask = np.zeros(len(plan.weighed.pieces), dtype=np.bool_)
+    mask[list(kept)] = True
+    segmenter = Segmenter(plan.document, lower_case=plan.checkpoint.spec.lower_case)
+    return predict(plan.weighed.usage, plan.corpora, segmenter, mask)
 
 
 def _check_options(options: PruneOptions) -> None:

@@ -7,16 +7,18 @@ probabilities.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from heapq import nlargest
 
 import numpy as np
 
+from ringkas import texts as text_sets
 from ringkas.export.vocabulary.counting import CorpusCounts
 from ringkas.export.vocabulary.languages import Language, words_of
-from ringkas.export.vocabulary.pieces import Pieces, Weights
+from ringkas.export.vocabulary.pieces import Mask, Pieces, Weights
 from ringkas.export.vocabulary.segment import Segmenter, chunks, segment_rows
 from ringkas.export.vocabulary.tables import NAMES, table
 from ringkas.export.vocabulary.wordlists import count_words
@@ -41,20 +43,31 @@ _NAMES_SHARE = 0.003
 _LATIN_SHARE, _LATIN_MIX = 0.003, {"capitals": 0.6, "names": 0.1, "pieces": 0.3}
 # Digits and punctuation: by the tokenizer's probabilities, as far as text in most languages writes them so.
 _UNLETTERED_SHARE, _UNLETTERED_RARE, _WRITTEN_SHARE = 0.05, 0.01, 0.1
+_USUAL_LENGTH = 25.0  # tokens of a sentence
 _CAPITALS_AT_MOST = 20_000
 _WORDS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Expected frequency of each token by language, each summing to about one."""
+    """Expected frequency of each token by language, each summing to about one.
+
+    `lengths` are tokens of a typical text by language, one where they are silent: with twice as many tokens
+    a text is twice as likely to lose one.
+    """
 
     by_language: Mapping[str, Weights]
+    lengths: Mapping[str, float] = field(default_factory=dict)
 
     def total(self) -> Weights:
         """Expected loss of each token over all languages."""
         total: Weights = np.sum(list(self.by_language.values()), axis=0)
         return total
+
+    def changed(self, kept: Mask) -> dict[str, float]:
+        """The share of texts of each language that is expected to lose a token."""
+        lost = {tag: float(weights[~kept].sum()) for tag, weights in self.by_language.items()}
+        return {tag: 1.0 - math.exp(-self.lengths.get(tag, 1.0) * share) for tag, share in lost.items()}
 
 
 def expect_usage(
@@ -64,10 +77,20 @@ def expect_usage(
     corpora: Mapping[str, CorpusCounts] | None = None,
 ) -> Usage:
     """The frequency of every token in text of each language."""
-    expectation = _Expectation(pieces, segmenter)
+    expectation, corpora = _Expectation(pieces, segmenter), corpora or {}
     return Usage(
-        {language.tag: expectation.of(language, (corpora or {}).get(language.tag)) for language in languages}
+        {language.tag: expectation.of(language, corpora.get(language.tag)) for language in languages},
+        {language.tag: _length(language, corpora.get(language.tag), segmenter) for language in languages},
     )
+
+
+def _length(language: Language, corpus: CorpusCounts | None, segmenter: Segmenter) -> float:
+    """Tokens of a text: of the user's own, or of the built-in ones that judge nothing."""
+    if corpus is not None and corpus.texts:
+        return corpus.tokens / corpus.texts
+    base = base_language(language.tag)
+    texts = text_sets.calibration([base])[base] if base in text_sets.LANGUAGES else ()
+    return sum(map(len, segmenter.ids(texts))) / len(texts) if texts else _USUAL_LENGTH
 
 
 class _Expectation:
@@ -91,6 +114,7 @@ class _Expectation:
             usage = (1 - own) * words + own * script
         elif written.any():
             usage = (1 - _NARROW_SHARE) * script + _NARROW_SHARE * normalised(written * pieces.lettered)
+        usage = self._with_own_digits(language, usage)
         usage = usage + self._foreign(language)
         usage = usage + self._unlettered(language, written)
         usage = normalised(usage)
@@ -118,6 +142,15 @@ class _Expectation:
         if not language.owns_script:
             words = normalised(words ** (1 - pieces.trust) * pieces.probability**pieces.trust)
         return words
+
+    def _with_own_digits(self, language: Language, usage: Weights) -> Weights:
+        """With numbers in the digits of the language's own script, as probable as the tokenizer has them."""
+        pieces = self._pieces
+        digits = pieces.probability * pieces.unlettered_of(language.scripts)
+        letters = (pieces.probability * pieces.of_scripts(language.scripts)).sum()
+        share = digits.sum() / max(digits.sum() + letters, 1e-30)
+        mixed: Weights = (1 - share) * usage + share * normalised(digits)
+        return mixed
 
     def _foreign(self, language: Language) -> Weights:
         """Names and words of elsewhere in Latin letters."""

@@ -18,7 +18,7 @@ from ringkas.errors import RingkasError, TextError
 from ringkas.extras import require
 from ringkas.files import expand, sha256
 from ringkas.runtimes.bulk.rows import MAX_BYTES, Bad, Block
-from ringkas.text_files import JSON_LINES, PLAIN, TEXT_COLUMN
+from ringkas.text_files import JSON_LINES, PARQUET, PLAIN, TEXT_COLUMN
 from ringkas.text_streams import Source as OpenedSource
 from ringkas.text_streams import open_source, reading
 
@@ -264,6 +264,8 @@ def _read_lines(file: Path | None, format: Format, source: Source) -> Iterator[P
         raw, size = _raw(file, stack)
         opened = stack.enter_context(open_source(raw, "" if file is None else str(file)))
         stack.enter_context(reading(opened.name))
+        if opened.head.startswith(PARQUET.magic):
+            raise TextError(f"{opened.name} is a Parquet file", fix="Name it .parquet")
         rows = _ROWS[format](opened, source)
 
         def share() -> float:

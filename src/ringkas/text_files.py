@@ -1,8 +1,8 @@
 """The one reader of files of texts: for `embed`, for `--texts` and for `--corpus` alike.
 
-What a file is decides its content: gzip and zstd by their first bytes, the encoding by its byte order mark.
-Only JSON lines and plain lines cannot be told apart by that, so there the name decides. Rows are read one at
-a time; nothing holds a whole file. A format is one row of `FORMATS`.
+What a file is decides its content: gzip, zstd and Parquet by their first bytes, the encoding by its byte
+order mark. Only JSON lines and plain lines cannot be told apart by that, so there the name decides. Rows are
+read one at a time; nothing holds a whole file. A format is one row of `FORMATS`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ringkas.errors import TextError
+from ringkas.extras import require
 from ringkas.text_streams import Source, lines, open_source, reading
 from ringkas.texts import check_text
 
 TEXT_COLUMN = "text"
 _BLANK = "it is blank"
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,33 @@ def _json_rows(source: Source) -> Iterator[Row]:
         yield Row(value) if isinstance(value, dict) else Row(problem="it is not a JSON object")
 
 
+def _parquet_rows(source: Source) -> Iterator[Row]:
+    """The columns of strings, a batch of rows at a time."""
+    require("bulk", "pyarrow")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if source.path is None or not source.path.is_file():
+        raise TextError(
+            f"{source.name} is Parquet in a stream", why="its index stands at its end", fix="Name the file"
+        )
+    try:
+        with pq.ParquetFile(source.path) as opened:
+            fields = opened.schema_arrow
+            names = [name for name in fields.names if _holds_strings(pa, fields.field(name).type)]
+            for batch in opened.iter_batches(_ROWS_AT_ONCE, columns=names):
+                if not names:
+                    yield from (Row() for _ in range(batch.num_rows))
+                yield from map(Row, batch.to_pylist())
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise TextError(f"cannot read {source.name} as Parquet", why=str(error).splitlines()[0]) from None
+
+
+def _holds_strings(pa: Any, kind: Any) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
 PLAIN = Format("plain text", _plain_rows, unit="line")
 JSON_LINES = Format(
     "JSON lines",
@@ -140,4 +169,7 @@ JSON_LINES = Format(
     unit="line",
     advice='Each line must be a JSON object: {"text": "..."}',
 )
-FORMATS: tuple[Format, ...] = (JSON_LINES, PLAIN)
+PARQUET = Format(
+    "Parquet", _parquet_rows, magic=b"PAR1", advice="Call the column of strings that holds the texts `text`"
+)
+FORMATS: tuple[Format, ...] = (PARQUET, JSON_LINES, PLAIN)

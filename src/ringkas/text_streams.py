@@ -249,6 +249,5 @@ _NO_TEXTS = (
     (0, b"BZh", "compressed with bzip2"),
     (0, b"\xfd7zXZ\x00", "compressed with xz"),
     (0, b"%PDF-", "a PDF document"),
-    (0, b"PAR1", "a Parquet file"),
     (257, b"ustar", "a tar archive"),
 )

@@ -13,6 +13,7 @@ from ringkas.commands.options import (
     model_options,
     parse_corpora,
     parse_languages,
+    parse_weights,
     print_json,
     vocabulary_options,
     with_options,
@@ -81,7 +82,12 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
         refuse_plan_options()
     scheme = read_scheme_option(options)
     languages = [] if options["languages"] is None else parse_languages(options["languages"])
-    pruning = prune_options(languages, parse_corpora(options["corpora"]), options["max_tokens"])
+    pruning = prune_options(
+        languages,
+        parse_corpora(options["corpora"]),
+        options["max_tokens"],
+        parse_weights(options["weights"]),
+    )
     checkpoint = open_checkpoint(model, options["revision"], as_embedder=options["as_embedder"])
     if wish is not None:
         try:

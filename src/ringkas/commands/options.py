@@ -53,9 +53,14 @@ model_options = (
 vocabulary_options = (
     click.option(
         "--corpus", "corpora", multiple=True, metavar="LANGUAGE=FILE",
-        help="Text that chooses tokens of a language; plain or .jsonl, also .gz and .zst; may be repeated.",
+        help="Text that chooses tokens of a language: plain, .jsonl or Parquet, also .gz and .zst; may be "
+        "repeated.",
     ),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Keep at most so many, the most useful."),
+    click.option(
+        "--weights", metavar="ko=3,en=1",
+        help="With --max-tokens: how many times over a language's changed text counts.",
+    ),
 )  # fmt: skip
 
 

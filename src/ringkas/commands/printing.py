@@ -163,13 +163,17 @@ def print_evaluation(report: EvaluationReport) -> None:
 
 def print_vocabulary(certificate: Mapping[str, Any]) -> None:
     """The certificate of a pruned vocabulary, one line a language."""
+    from ringkas.export.vocabulary.certificate import predicted
+
     rows, parameters, size = certificate["rows"], certificate["parameters"], certificate["bytes"]
     print(
         f"{rows['after']:,.0f} of {rows['before']:,.0f} rows kept, "
         f"{parameters['after'] / 1e6:.1f} of {parameters['before'] / 1e6:.1f} million parameters, "
         f"{megabytes(int(size['before'] - size['after']))} saved"
     )
-    table = _table("language", "judged on", "texts", "identical", "tokens kept", "new unknown characters")
+    table = _table(
+        "language", "judged on", "texts", "identical", "predicted", "tokens kept", "new unknown characters"
+    )
     for language, report in certificate["by_language"].items():
         unknown = report["unknown_characters"]
         table.add_row(
@@ -177,6 +181,7 @@ def print_vocabulary(certificate: Mapping[str, Any]) -> None:
             report["text"],
             str(report["texts"]),
             f"{report['identical']:.1%}",
+            predicted(report),
             f"{report['tokens_kept']:.2%}",
             f"{unknown['after'] - unknown['before']:.0f}",
         )

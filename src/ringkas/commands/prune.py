@@ -30,7 +30,6 @@ from ringkas.progress import Progress
 @with_options(vocabulary_options)
 @click.option("--coverage", type=float, help="Keep at least this share of expected tokens, such as 0.9995.")
 @click.option("--keep-all-characters", is_flag=True, help="Keep single characters of every script.")
-@click.option("--weights", metavar="ko=3,en=1", help="How many times over a language's changed text counts.")
 @click.option("--plot", type=PLACE, help="Draw rows against expected coverage (a .png).")
 @witness_option
 @json_option

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from ringkas import texts as text_sets
 from ringkas.errors import TextError
@@ -16,6 +20,13 @@ from ringkas.export.vocabulary import counting
 from ringkas.export.vocabulary.counting import count_corpus, read_lines
 from ringkas.export.vocabulary.kinds import vocabulary_size
 from ringkas.export.vocabulary.segment import Segmenter
+
+
+def _parquet(columns: dict[str, list[Any]]) -> bytes:
+    stream = BytesIO()
+    pq.write_table(pa.table(columns), stream)
+    return stream.getvalue()
+
 
 TEXTS = [text for listed in text_sets.calibration(["en", "ko", "id", "th"]).values() for text in listed]
 
@@ -67,7 +78,12 @@ def test_half_a_character_in_json_is_refused(small_documents: dict[str, Any], tm
 def test_every_form_of_a_corpus_reads_alike(tmp_path: Path) -> None:
     lines = "\n".join(json.dumps({"text": text}) for text in TEXTS).encode("utf-8")
     plain = "\n\n".join(TEXTS).encode("utf-8")
+    parquet, zstd = BytesIO(), zstandard.ZstdCompressor()
+    pq.write_table(pa.table({"vector": [[0.5]] * len(TEXTS), "n": range(len(TEXTS)), "text": TEXTS}), parquet)
     contents = {
+        "e.parquet": parquet.getvalue(),
+        "f.txt.zst": zstd.compress(plain),
+        "g.jsonl.zst": zstd.compress(lines),
         "a.txt": plain,
         "b.txt.gz": gzip.compress(plain),
         "c.jsonl": lines,
@@ -88,6 +104,10 @@ def test_every_form_of_a_corpus_reads_alike(tmp_path: Path) -> None:
         ("a.jsonl", b'{"txt": 1}', "line 1"),
         ("a.txt", b"\n \n", "no text"),
         ("missing", None, "cannot read"),
+        ("a.parquet", b"PAR1 nonsense PAR1", "as Parquet"),
+        ("a.parquet.gz", gzip.compress(b"PAR1 nonsense PAR1"), "Parquet in a stream"),
+        ("a.parquet", _parquet({"body": ["one"]}), "row 1 .* it has no 'text'"),
+        ("a.parquet", _parquet({"text": [1, 2]}), "row 1 .* it has no 'text'"),
     ],
 )
 def test_a_bad_corpus_is_named(

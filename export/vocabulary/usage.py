@@ -42,7 +42,7 @@ _NAMES_SHARE = 0.003
 # Text in other scripts has names, brands, acronyms and units in Latin letters: mostly those of English text.
 _LATIN_SHARE, _LATIN_MIX = 0.003, {"capitals": 0.6, "names": 0.1, "pieces": 0.3}
 # Digits and punctuation: by the tokenizer's probabilities, as far as text in most languages writes them so.
-_UNLETTERED_SHARE, _UNLETTERED_RARE, _WRITTEN_SHARE = 0.05, 0.01, 0.1
+_UNLETTERED_SHARE, _UNLETTERED_RARE, _WRITTEN_SHARE = 0.08, 0.01, 0.1
 _USUAL_LENGTH = 25.0  # tokens of a sentence
 _CAPITALS_AT_MOST = 20_000
 _WORDS_AT_ONCE = 20_000

@@ -24,6 +24,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from babel import Locale
@@ -61,6 +62,7 @@ DEBIAN: Mapping[str, str] = {
     "wordpress-l10n": "translated messages; GPL-2+",
     "debian-handbook": "the Debian Administrator's Handbook; GPL-2+ or CC BY-SA 3.0",
     "gnome-user-docs": "GNOME's help; CC BY-SA 3.0",
+    "edict": "common words of EDICT; the EDRDG's licence, CC BY-SA 3.0",
     "libreoffice-help-ja": "manual; MPL-2.0",
     "libreoffice-l10n-ja": "messages; MPL-2.0",
     "firefox-esr-l10n-ja": "messages; MPL-2.0",
@@ -79,7 +81,7 @@ DICTIONARIES: Mapping[str, str] = {"id": "hunspell-id", "ms": "hunspell-id", "fi
 JUDGING = "hironsancorpus"
 
 # Words kept of each table: what remains is too rare to rank tokens by.
-MOST_WORDS: Mapping[str, int] = {"en": 350_000, NAMES: 40_000}
+MOST_WORDS: Mapping[str, int] = {"en": 350_000, "ja": 60_000, NAMES: 40_000}
 OTHERS_MOST_WORDS = 45_000
 # English has words of billions in one register, and four sources of encyclopedic text: their weighted
 # geometric mean, above a floor for what a source has not seen, ranks what several know before what one has.
@@ -92,7 +94,10 @@ UNKNOWN_CAPITAL = 0.85
 UNSEEN = 2e-7
 _MARKUP = re.compile(r"<[^>]*>|&\w+;|%\(?\w*\)?[sdnS]?|\$\w+|\{[^}]*\}|https?://\S+|[~_]")
 # Japanese, which parts no words: a run of ideographs or katakana with the hiragana that inflect it.
-_JAPANESE = re.compile(r"[一-鿿々〆]+[ぁ-ゖ]*|[ァ-ヺー]+[ぁ-ゖ]*|[ぁ-ゖ]+")
+# And the comma, stop or bracket behind it.
+_JAPANESE = re.compile(
+    r"(?:[一-鿿々〆]+[ぁ-ゖ]*|[ァ-ヺー]+[ぁ-ゖ]*|[ぁ-ゖ]+|[0-9]+[一-鿿]+[ぁ-ゖ]*)[、。」]?"
+)
 _MO_MAGIC = b"\xde\x12\x04\x95"
 
 
@@ -233,7 +238,7 @@ def other(folder: Path, tag: str) -> dict[str, float]:
         sources["lexemes"] = lexemes(folder, tag)
     if tag in ("fr", "es"):
         sources["summaries"] = counted(summaries(folder, f"{tag}-{tag}"))
-    shares = {"messages": 0.3, "lexemes": 1.0, "summaries": 0.7, "names": 0.02, "listed": 0.05}
+    shares = {"messages": 0.3, "lexemes": 1.0, "summaries": 0.7, "names": 0.02, "listed": 0.08}
     return mixed(sources, shares)
 
 
@@ -249,12 +254,20 @@ def cldr(tag: str) -> dict[str, float]:
 
 def dictionary(folder: Path, tag: str) -> dict[str, float]:
     """The words of a spelling dictionary, all alike: what no text here happens to have."""
-    words: set[str] = set()
+    words = set(edict(folder)) if tag == "ja" else set[str]()
     for file in sorted((folder / DICTIONARIES.get(tag, "-")).rglob("*.dic")):
         words |= {line.split("/")[0].strip() for line in file.read_text("utf-8", "replace").splitlines()[1:]}
     return normalised(
         dict.fromkeys((word for word in words if len(word.split()) == 1 and word in word.split()), 1.0)
     )
+
+
+def edict(folder: Path) -> Iterator[str]:
+    """Japanese words that EDICT marks as common, and prefectures: what lists of parts of words lack."""
+    text = (folder / "edict/usr/share/edict/edict").read_text("euc_jp", "replace")
+    for line in text.splitlines():
+        if "/(P)/" in line or " prefecture" in line or " Metropolis" in line:
+            yield line.split(" ", 1)[0].split("(")[0].split(";")[0]
 
 
 def lexemes(folder: Path, tag: str) -> dict[str, float]:
@@ -305,8 +318,9 @@ def _plain(text: str) -> str:
 def messages(folder: Path, tag: str) -> Iterator[str]:
     """Translated manuals and messages of a language, one paragraph or message each, markup taken away."""
     names = LANGUAGES[tag]
-    for line in (*_manual(folder, names), *_pages(folder, names), *_catalogues(folder, names), *_json(folder, names),
-                 *_firefox(folder, tag)):  # fmt: skip
+    found = (_manual(folder, names), _pages(folder, names), _catalogues(folder, names), _json(folder, names),
+             _firefox(folder, tag))  # fmt: skip
+    for line in chain.from_iterable(found):
         text = _MARKUP.sub(" ", html.unescape(line)).strip()
         if text:
             yield text

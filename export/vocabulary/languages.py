@@ -35,7 +35,7 @@ _OWNERS: Mapping[str, str] = {
 _REPERTOIRES: Mapping[str, str] = {
     "Hans": "gb2312",
     "Hant": "big5",
-    "Jpan": "euc_jp",
+    "Jpan": "shift_jis",
     "Kore": "euc_kr",
 }
 

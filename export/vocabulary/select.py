@@ -22,9 +22,9 @@ from ringkas.texts import base_language
 # The share of expected tokens that is kept when neither a number nor a share is asked for.
 DEFAULT_COVERAGE = 0.9995
 
-# Single Han characters that are kept for Korean, the most probable of the national set: as many as the
-# basic hanja taught in schools.
-_RARE_CHARACTERS: Mapping[str, tuple[str, int]] = {"ko": ("Hani", 1800)}
+# Single Han characters that are always kept, the most probable of the national set: for Korean as many as
+# the basic hanja taught in schools, for Japanese the whole set. Others are kept by their use.
+_RARE_CHARACTERS: Mapping[str, tuple[str, int]] = {"ko": ("Hani", 1800), "ja": ("Hani", 6355)}
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,11 @@ def must_keep(
     kept[list(pieces.indispensable | set(always))] = True
     characters = ~pieces.lettered | pieces.ascii | all_characters
     for language in languages:
-        characters = characters | pieces.of_scripts(language.scripts)
+        scripts = language.scripts
         if base_language(language.tag) in _RARE_CHARACTERS:
             kept |= _rare_characters(language, pieces)
+            scripts = tuple(set(scripts) - {_RARE_CHARACTERS[base_language(language.tag)][0]})
+        characters = characters | pieces.of_scripts(scripts)
     return kept | (pieces.single & characters)
 
 

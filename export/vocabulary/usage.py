@@ -21,12 +21,15 @@ from ringkas.export.vocabulary.languages import Language, words_of
 from ringkas.export.vocabulary.pieces import Mask, Pieces, Weights
 from ringkas.export.vocabulary.segment import Segmenter, chunks, segment_rows
 from ringkas.export.vocabulary.tables import NAMES, table
-from ringkas.export.vocabulary.wordlists import count_words
+from ringkas.export.vocabulary.wordlists import after_bracket, count_words
 from ringkas.texts import base_language
 
 # How much of a language's frequency the tokenizer's own probabilities say: half where the script is its own
 # (a list of morphemes knows nothing of how they join), a tie-breaker where others write it too.
 _OWN_SHARE = {True: 0.5, False: 1e-4}
+# Japanese shares its ideographs with Chinese, and the tokenizer's probabilities of them are those of Chinese
+# text, mostly: little is to be had of these. Its table has words unparted, as the list has not.
+_JAPANESE_OWN_SHARE, _IDEOGRAPHS_JAPANESE, _JAPANESE_TABLE_SHARE = 0.045, 0.15, 0.3
 # What the tokenizer's probabilities say of pieces that the language's national character set cannot spell.
 _OUTSIDE_REPERTOIRE = 0.1
 # A corpus of so many tokens weighs as much as the word list, or as the bare script where there is no list.
@@ -106,11 +109,15 @@ class _Expectation:
         if language.repertoire is not None:
             inside = pieces.in_repertoire(language.repertoire)
             script = normalised(script * np.where(inside, 1.0, _OUTSIDE_REPERTOIRE))
-        written = self._written(base_language(language.tag))
+        if "Hira" in language.scripts:
+            script = normalised(script * np.where(pieces.of_scripts(("Hani",)), _IDEOGRAPHS_JAPANESE, 1.0))
+        written = self._written(language)
         usage, worth = script, _SCRIPT_WORTH
         if language.word_list is not None:
             words = self._listed(language, written)
             own, worth = _OWN_SHARE[language.owns_script], _LIST_WORTH
+            if "Hira" in language.scripts:
+                own = _JAPANESE_OWN_SHARE
             usage = (1 - own) * words + own * script
         elif written.any():
             usage = (1 - _NARROW_SHARE) * script + _NARROW_SHARE * normalised(written * pieces.lettered)
@@ -138,7 +145,8 @@ class _Expectation:
                 )
                 words = normalised(np.maximum(np.exp(logs) - _UNSEEN, 0.0) * pieces.lettered)
             else:
-                words = (1 - _NARROW_SHARE) * words + _NARROW_SHARE * lettered
+                share = _JAPANESE_TABLE_SHARE if "Hira" in language.scripts else _NARROW_SHARE
+                words = (1 - share) * words + share * lettered
         if not language.owns_script:
             words = normalised(words ** (1 - pieces.trust) * pieces.probability**pieces.trust)
         return words
@@ -174,7 +182,10 @@ class _Expectation:
         share: Weights = _UNLETTERED_SHARE * likely + _WRITTEN_SHARE * (written * ~pieces.lettered)
         return share
 
-    def _written(self, name: str) -> Weights:
+    def _written(self, language: Language) -> Weights:
+        name = base_language(language.tag)
+        if not language.spaced:
+            return normalised(count_unspaced(table(name), self._segmenter, len(self._pieces)))
         return self._once(name, lambda: table(name), lettered=False)
 
     def _once(self, name: str, words: Callable[[], Mapping[str, float]], *, lettered: bool = True) -> Weights:
@@ -196,6 +207,15 @@ def count_written(words: Mapping[str, float], segmenter: Segmenter, size: int) -
     counts: Weights = np.zeros(size)
     for chunk in chunks(words.items(), _WORDS_AT_ONCE):
         rows = segment_rows(segmenter, [word for word, _ in chunk])
+        counts += rows.spread(np.array([frequency for _, frequency in chunk]), size)
+    return counts
+
+
+def count_unspaced(words: Mapping[str, float], segmenter: Segmenter, size: int) -> Weights:
+    """As `count_written`, for a language whose words follow one another without spaces."""
+    counts: Weights = np.zeros(size)
+    for chunk in chunks(words.items(), _WORDS_AT_ONCE):
+        rows = after_bracket([word for word, _ in chunk], segmenter)
         counts += rows.spread(np.array([frequency for _, frequency in chunk]), size)
     return counts
 

@@ -68,7 +68,7 @@ def count_words(
         counts += (1 - bare) * _count(
             chunk, habit.after_space, lambda texts: segment_rows(segmenter, texts), logs
         )
-        counts += bare * _count(frequent, habit.bare, lambda texts: _after_bracket(texts, segmenter), logs)
+        counts += bare * _count(frequent, habit.bare, lambda texts: after_bracket(texts, segmenter), logs)
     shares: Weights = counts / counts.sum()
     return shares
 
@@ -109,7 +109,7 @@ def _worth(text: str, frequency: float, seen: set[str]) -> bool:
     return not seen or frequency >= _UPPER_FLOOR or not text.isupper() or len(text) <= _ACRONYM
 
 
-def _after_bracket(texts: Sequence[str], segmenter: Segmenter) -> TokenRows:
+def after_bracket(texts: Sequence[str], segmenter: Segmenter) -> TokenRows:
     return token_rows(
         [
             [

@@ -29,7 +29,7 @@ from ringkas.texts import base_language
 _OWN_SHARE = {True: 0.5, False: 1e-4}
 # Japanese shares its ideographs with Chinese, and the tokenizer's probabilities of them are those of Chinese
 # text, mostly: little is to be had of these. Its table has words unparted, as the list has not.
-_JAPANESE_OWN_SHARE, _IDEOGRAPHS_JAPANESE, _JAPANESE_TABLE_SHARE = 0.045, 0.15, 0.3
+_JAPANESE_OWN_SHARE, _IDEOGRAPHS_JAPANESE, _JAPANESE_TABLE_SHARE = 0.025, 0.15, 0.3
 # What the tokenizer's probabilities say of pieces that the language's national character set cannot spell.
 _OUTSIDE_REPERTOIRE = 0.1
 # A corpus of so many tokens weighs as much as the word list, or as the bare script where there is no list.

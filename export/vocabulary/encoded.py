@@ -32,13 +32,14 @@ def compare_vectors(full: Path, pruned: Path, judged: Mapping[str, Segmented]) -
     before = _encode(full, flat_changed, flat_same)
     after = _encode(pruned, flat_changed, flat_same)
     _check_equal(flat_same, before[1], after[1])
+    everything = np.concatenate(before)
     reports, start = {}, 0
     for tag, segmented in judged.items():
         end = start + len(changed[tag])
         rows = slice(start, end)
         reports[tag] = msgspec.structs.replace(
             segmented.report,
-            changed=similarity(before[0][rows], after[0][rows]) if end > start else None,
+            changed=similarity(before[0][rows], after[0][rows], everything) if end > start else None,
             covered_bit_identical=len(same[tag]),
         )
         start = end

@@ -50,6 +50,12 @@ def test_characters_that_always_stay() -> None:
     assert every.sum() == len(pieces) - 2
 
 
+def test_japanese_keeps_the_ideographs_of_its_own_set() -> None:
+    pieces = pieces_of("<s>", "水", "鷗", "们", "か", "カ", "the")
+    kept = must_keep(resolve_languages(("ja",), {}), pieces, [], all_characters=False)
+    assert [pieces.surfaces[id] for id in np.flatnonzero(kept)] == ["<s>", "水", "か", "カ"]
+
+
 @pytest.mark.parametrize("tag", ["ko-KR", "KO", "ko-Kore"])
 def test_every_tag_of_korean_keeps_its_hanja(tag: str) -> None:
     pieces = pieces_of("<s>", "가", "水", "the")

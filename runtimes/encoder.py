@@ -222,7 +222,7 @@ def load(  # noqa: PLR0913 (each is independent of the others)
     module = import_module(_engine_module(opened, engine, dtype))
     options = {} if dtype is None else {"dtype": dtype}
     spec = opened.manifest.encoding
-    # A large vocabulary takes as long to open as the session, and neither needs the other. The values of tensors
+    # A large vocabulary takes as long to open as the session, and neither needs the other. Values of tensors
     # mean nothing to a parser of graphs: they are compared while it works, and nothing is run before.
     with ThreadPoolExecutor(2) as beside:
         tokenizer = beside.submit(TextTokenizer, opened.path, spec)

@@ -181,17 +181,22 @@ class StreamedEngine(Engine):
     def _pass(self, group: Sequence[TokenBatch]) -> Iterator[Vectors]:
         with torch.inference_mode():
             waiting = self._started(group)
-            for number, layer in enumerate(self._encoder.get_submodule(self._family.layers)):
-                parameters = self._weights.under(f"{self._family.layers}.{number}")
-                for one in waiting:
-                    given = functional_call(layer, parameters, (one.states,), one.calls[number])
-                    one.states = given[0] if isinstance(given, tuple) else given
+            for number in range(len(self._encoder.get_submodule(self._family.layers))):
+                self._through_layer(number, waiting)
             norm = self._encoder.get_submodule(self._family.final_norm)
             parameters = self._weights.under(self._family.final_norm)
             for one in waiting:
                 mask = torch.from_numpy(one.batch.attention_mask)
                 states = functional_call(norm, parameters, (one.states,))
                 yield self._checked(one.batch, np.asarray(self._reference.pooled(states, mask).numpy()))
+
+    def _through_layer(self, number: int, waiting: Sequence[_Waiting]) -> None:
+        """All batches through one layer, whose weights are gone when this returns."""
+        name = f"{self._family.layers}.{number}"
+        layer, parameters = self._encoder.get_submodule(name), self._weights.under(name)
+        for one in waiting:
+            given = functional_call(layer, parameters, (one.states,), one.calls[number])
+            one.states = given[0] if isinstance(given, tuple) else given
 
     def _started(self, group: Sequence[TokenBatch]) -> list[_Waiting]:
         """The batches before the first layer. Of the token table only the rows that they name are read."""

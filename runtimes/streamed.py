@@ -108,7 +108,9 @@ def load_streamed(checkpoint: Checkpoint) -> tuple[Reference, StreamedWeights]:
     config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False, local_files_only=True)
     config.use_cache = False
     with _no_parameters():
-        encoder = AutoModel.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+        encoder = AutoModel.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=torch.float32, attn_implementation="sdpa"
+        )
     weights = StreamedWeights(checkpoint, encoder)
     lost = meaningful(weights.unused)
     if lost:
@@ -131,7 +133,7 @@ def _no_parameters() -> Iterator[None]:
         if parameter is not None:
             module._parameters[name] = nn.Parameter(parameter.to("meta"), requires_grad=False)
 
-    nn.Module.register_parameter = register_empty  # type: ignore[method-assign]
+    nn.Module.register_parameter = register_empty  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -16,10 +16,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
+
 from attack.record import CRASH, HANG
 
 _HERE = Path(__file__).resolve().parent
 _WORKER = "from attack.worker import main; main()"
+
+
+# A worker that computes, but less than half the time: a busy machine. It gets so many times as long.
+_PATIENCE, _IDLE = 10, 0.01
 
 
 class Child:
@@ -40,7 +46,7 @@ class Child:
             process.stdin.flush()
         except BrokenPipeError:
             return self._ended(process)
-        if not select.select([process.stdout], [], [], self._seconds)[0]:
+        if not self._answers(process):
             self.close()
             return {"outcome": HANG, "message": f"no answer in {self._seconds} s"}
         line = process.stdout.readline()
@@ -50,6 +56,17 @@ class Child:
         if answer.get("last"):
             self.close()
         return answer
+
+    def _answers(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether it says something in time. One that others keep from computing has not had its time."""
+        before = _cpu_seconds(process.pid)
+        for _ in range(_PATIENCE):
+            if select.select([process.stdout], [], [], self._seconds)[0]:
+                return True
+            spent = _cpu_seconds(process.pid) - before
+            if not _IDLE * self._seconds < spent < self._seconds / 2:
+                return False
+        return False
 
     def close(self) -> None:
         if self._process is not None:
@@ -91,6 +108,13 @@ class Child:
         assert process.stdout is not None
         process.stdout.readline()  # it is ready: what it imports takes no job's time
         return process
+
+
+def _cpu_seconds(process: int) -> float:
+    with suppress(psutil.NoSuchProcess):
+        times = psutil.Process(process).cpu_times()
+        return times.user + times.system
+    return 0.0
 
 
 def fork() -> int:

@@ -257,6 +257,8 @@ def test_wrong_usage_is_one_line(arguments: list[str], said: str, help: str) -> 
         (["--scheme", "x.toml", "--gpu", "ada"], "--gpu goes with a TensorRT target."),
         (["--min-cosine", "0.9", "--defer"], "--defer goes with a TensorRT target."),
         (["--target", TARGET, "--seed", "0"], "--seed goes with --min-cosine, --max-size or --fastest."),
+        (["--max-size", "20MB", "--memory", "4GB"], "--memory goes with --target."),
+        (["--target", TARGET, "--memory", "much"], "'much' is no size"),
         (["--target", "tensorrt-fp16", "--target", TARGET, "--profile", "junk", "--defer"], "'junk'"),
     ],
 )

@@ -75,6 +75,8 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
         raise click.UsageError(
             "--seed goes with --min-cosine, --max-size or --fastest.", click.get_current_context()
         )
+    if wish is not None and options["memory"] is not None:
+        raise click.UsageError("--memory goes with --target.", click.get_current_context())
     formats = [target(name).format for name in options["targets"]]
     for needs in [form.needs for form in formats] or [TO_ONNX]:
         require_part(needs)  # before a checkpoint of gigabytes is fetched

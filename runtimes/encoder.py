@@ -209,9 +209,8 @@ def load(  # noqa: PLR0913 (each is independent of the others)
         MissingExtra: the engine is not installed.
     """
     opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact, variant)
-    values = opened.value_files if check else frozenset[str]()
     if check:
-        opened.check_files(quickly=True, names=[name for name in opened.manifest.files if name not in values])
+        opened.check_files(quickly=True)
     report = None if allow_failed else opened.parity()
     if report is not None and not report.passed:
         raise ArtifactError(
@@ -222,14 +221,11 @@ def load(  # noqa: PLR0913 (each is independent of the others)
     module = import_module(_engine_module(opened, engine, dtype))
     options = {} if dtype is None else {"dtype": dtype}
     spec = opened.manifest.encoding
-    # A large vocabulary takes as long to open as the session, and neither needs the other. Values of tensors
-    # mean nothing to a parser of graphs: they are compared while it works, and nothing is run before.
-    with ThreadPoolExecutor(2) as beside:
+    # A large vocabulary takes as long to open as the session, and neither needs the other.
+    with ThreadPoolExecutor(1) as beside:
         tokenizer = beside.submit(TextTokenizer, opened.path, spec)
-        compared = beside.submit(opened.check_files, quickly=True, names=values)
         running: Engine = module.open_engine(opened, threads, device, **options)
     try:
-        compared.result()
         return Encoder(spec, tokenizer.result(), running)
     except Exception:
         running.close()

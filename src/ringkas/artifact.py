@@ -10,7 +10,7 @@ A bundle is one folder that holds several variants of one model for other progra
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,21 +177,13 @@ class Artifact:
             return None
         return load_kept_ids(self.path)
 
-    @property
-    def value_files(self) -> frozenset[str]:
-        """Files of nothing but the values of tensors, whose places and shapes another file states."""
-        return frozenset({f"{self.manifest.model_file}_data"} & set(self.manifest.files))
-
-    def check_files(self, *, quickly: bool = False, names: Iterable[str] | None = None) -> None:
-        """Compares files with their SHA-256, or `quickly` with XXH3, which finds damage but no forgery.
-
-        `names` are those to compare; None compares all.
+    def check_files(self, *, quickly: bool = False) -> None:
+        """Compares every file with its SHA-256, or `quickly` with XXH3, which finds damage but no forgery.
 
         Raises:
             ArtifactError: a file was altered.
         """
-        for name in self.manifest.files if names is None else names:
-            entry = self.manifest.files[name]
+        for name, entry in self.manifest.files.items():
             found, stated, kind = (
                 (xxh3(self.path / name), entry.xxh3, "XXH3")
                 if quickly and entry.xxh3

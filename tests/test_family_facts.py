@@ -179,6 +179,16 @@ def token_table(one: Subject) -> Iterator[str]:
         yield f"{one.family.token_table} is not the encoder's table of tokens"
 
 
+def final_norm(one: Subject) -> Iterator[str]:
+    inside = (f"{one.family.layers}.", f"{one.family.token_table}.")
+    names = {name.rpartition(".")[0] for name, _ in one.encoder.named_parameters()}
+    outside = sorted(name for name in names if not f"{name}.".startswith(inside))
+    if one.family.final_norm and outside != [one.family.final_norm]:
+        yield f"beside the layers and the table there is {outside}"
+    if not one.family.final_norm and len(outside) == 1:
+        yield f"beside the layers and the table there is {outside[0]} alone"
+
+
 def heads(one: Subject) -> Iterator[str]:
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
@@ -450,7 +460,7 @@ CHECKS: dict[str, Callable[[Subject], Iterator[str]]] = {
     for check in (
         architectures, layers, roles, token_table, heads, positions, gguf, gguf_two_ways, additive_mask,
         token_types, position_ids, loading, plain_attention, biased_attention, gated, grouped_heads, causal,
-        two_ways, config_names, defaults, fixed,
+        final_norm, two_ways, config_names, defaults, fixed,
     )
 }  # fmt: skip
 

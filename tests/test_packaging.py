@@ -20,7 +20,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ROOMS = ("export", "quantize", "runtimes")
 HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "sentence_transformers", "huggingface_hub")
 # The modules of the runtimes that are PyTorch itself.
-NEEDS_TORCH = ("ringkas.runtimes.reference", "ringkas.runtimes.engines.pytorch_packed")
+NEEDS_TORCH = (
+    "ringkas.runtimes.reference",
+    "ringkas.runtimes.streamed",
+    "ringkas.runtimes.engines.pytorch_packed",
+)
 # Those of the server that are made of its extra; runtimes/serve/run.py asks for it before it imports them.
 NEEDS_SERVE = ("ringkas.runtimes.serve.app", "ringkas.runtimes.serve.metrics")
 # Of the converters, what the command line imports before it can say which extra is missing.

@@ -449,6 +449,7 @@ _ALL = (
         additive_mask=True,
         gated=True,
         grouped_heads=True,
+        final_norm="norm",
         gguf="its byte-level BPE is not written yet",
     ),
 )

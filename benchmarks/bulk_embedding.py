@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     found = json.loads(options.json.read_text("utf-8")) if options.json.exists() else {}
+    found.pop("made", None)  # each part has its own, and the file that of the last
     found["artifact"] = "/".join(options.artifact.resolve().parts[-2:])
     part = rate if options.part == "rate" else whole
     with TemporaryDirectory() as scratch:

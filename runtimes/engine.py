@@ -17,6 +17,11 @@ from ringkas.tokens import TokenBatch
 Vectors = npt.NDArray[np.float32]
 
 
+def usable_cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Engine(ABC):
     """Runs batches of token ids. A context manager; `run` may be called from several threads.
 

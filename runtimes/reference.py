@@ -6,7 +6,7 @@ always float32. Pooling follows sentence-transformers; a test holds it equal to 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -168,17 +168,22 @@ def load_reference(
             f"the weights of {checkpoint.path} do not fit its config.json",
             why=f"tensors that are missing or differ in shape: {', '.join(unfit[:3])}, {len(unfit)} in all",
         )
-    lost = meaningful(info["unexpected_keys"])
+    check_unused(checkpoint, encoder, info["unexpected_keys"])
+    reference = Reference(encoder, checkpoint.spec, dense_of(checkpoint)).eval()
+    reference.unused = tuple(info["unexpected_keys"])
+    return reference
+
+
+def check_unused(checkpoint: Checkpoint, encoder: nn.Module, unused: Sequence[str]) -> None:
+    """Refuses tensors of the files that the encoder has no place for, where they carry meaning."""
+    lost = meaningful(unused)
     if lost:
         raise CheckpointError(
             f"{checkpoint.path} holds tensors that its {type(encoder).__name__} does not use",
             why=f"they change what it computes: {', '.join(lost[:3])}, {len(lost)} in all",
             fix="Merge adapters into the base weights first, or use a checkpoint without them",
         )
-    check_tensors(checkpoint.path, checkpoint.config, remark_on(info["unexpected_keys"]))
-    reference = Reference(encoder, checkpoint.spec, dense_of(checkpoint)).eval()
-    reference.unused = tuple(info["unexpected_keys"])
-    return reference
+    check_tensors(checkpoint.path, checkpoint.config, remark_on(unused))
 
 
 def dense_of(checkpoint: Checkpoint) -> nn.Module | None:

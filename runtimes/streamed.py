@@ -22,8 +22,7 @@ from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError
 from ringkas.runtimes.claimed_sizes import check_claims
 from ringkas.runtimes.engine import Engine, Vectors
-from ringkas.runtimes.reference import Reference, dense_of, encoder_inputs
-from ringkas.runtimes.unused_tensors import meaningful
+from ringkas.runtimes.reference import Reference, check_unused, dense_of, encoder_inputs
 from ringkas.tensors import Tensor as Stored
 from ringkas.tensors import read_tensors
 from ringkas.tokens import TokenBatch
@@ -112,12 +111,7 @@ def load_streamed(checkpoint: Checkpoint) -> tuple[Reference, StreamedWeights]:
             config, dtype=torch.float32, attn_implementation="sdpa"
         )
     weights = StreamedWeights(checkpoint, encoder)
-    lost = meaningful(weights.unused)
-    if lost:
-        raise CheckpointError(
-            f"{checkpoint.path} holds tensors that its {type(encoder).__name__} does not use",
-            why=f"they change what it computes: {', '.join(lost[:3])}, {len(lost)} in all",
-        )
+    check_unused(checkpoint, encoder, weights.unused)
     reference = Reference(encoder, checkpoint.spec, dense_of(checkpoint)).eval()
     reference.unused = weights.unused
     return reference, weights

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -38,11 +37,12 @@ def llama_quantize(
         import llama_cpp
     except ModuleNotFoundError as error:
         raise MissingExtra("gguf" if error.name == "gguf" else "llama-cpp-python", "gguf") from None
+    from ringkas.runtimes.engine import usable_cores
     from ringkas.runtimes.engines.llama_engine import quiet_llama
 
     log = quiet_llama()
     params = llama_cpp.llama_model_quantize_default_params()
-    params.nthread = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    params.nthread = usable_cores()
     params.ftype = scheme.file_type
     params.token_embedding_type = int(gguf.GGMLQuantizationType[_table_type(source, scheme)])
     kept = []  # ctypes holds no references: these must outlive the call

@@ -7,7 +7,6 @@ U+0085, literal special tokens), and a text that is segmented otherwise gets ano
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import Any
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from ringkas.artifact import Artifact
 from ringkas.errors import ArtifactError, MissingExtra
-from ringkas.runtimes.engine import Engine, Vectors
+from ringkas.runtimes.engine import Engine, Vectors, usable_cores
 from ringkas.runtimes.engines.llama_check import POOLING_NUMBERS, check_header
 from ringkas.runtimes.engines.llama_header import read_header
 from ringkas.tokens import TokenBatch
@@ -50,7 +49,7 @@ class LlamaEngine(Engine):
         self._lock = Lock()
         self._normalize = spec.normalize
         self._pooling = POOLING_NUMBERS[spec.pooling.modes]
-        self._threads = threads or _cores()
+        self._threads = threads or usable_cores()
         self._vocabulary = len(header.metadata["tokenizer.ggml.tokens"])
         self._contexts: dict[int, _Context] = {}
         self._model = self._load(str(path), device)
@@ -278,7 +277,3 @@ def _groups(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         group.append(row)
         tokens += length
     yield group
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,7 +16,7 @@ import numpy as np
 from ringkas.artifact import Artifact
 from ringkas.errors import ArtifactError
 from ringkas.extras import load_onnxruntime
-from ringkas.runtimes.engine import Engine, Vectors
+from ringkas.runtimes.engine import Engine, Vectors, usable_cores
 from ringkas.runtimes.engines.onnx_check import check_graph
 from ringkas.spec import SENTENCE_OUTPUT, TOKEN_OUTPUT
 from ringkas.tokens import TokenBatch
@@ -52,7 +51,7 @@ class OrtEngine(Engine):
         self._narrow: Any = None
         self._narrow_lock = Lock()
         twice = self.survives_fork and _bytes(artifact) < _LARGEST_TWICE
-        self._workers = (threads or _cores()) if twice else 1
+        self._workers = (threads or usable_cores()) if twice else 1
 
     def prepare_many(self) -> None:
         """Opens the session of one thread that several batches at a time run in."""
@@ -176,12 +175,6 @@ def _providers(available: list[str], device: str | None) -> list[str]:
             fix="For CUDA run: pip uninstall onnxruntime; pip install 'ringkas[onnx-gpu]'",
         )
     return chosen if "CPUExecutionProvider" in chosen else [*chosen, "CPUExecutionProvider"]
-
-
-def _cores() -> int:
-    """The processor cores that this process may use."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _bytes(artifact: Artifact) -> int:

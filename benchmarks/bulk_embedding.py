@@ -2,11 +2,14 @@
 
     python benchmarks/bulk_embedding.py rate dist/onnx-int8 --count 40000 --rounds 5 --json FILE
     python benchmarks/bulk_embedding.py whole dist/onnx-int8 --count 1000000 --kills 10 --json FILE
+    python benchmarks/bulk_embedding.py ray dist/onnx-int8 --count 40000 --rounds 3 --json FILE
 
 `rate` interleaves two processes: `embed`, from its first window to its last, and `Encoder.encode` of the same
 texts, so that loading is in neither. It wants a quiet machine; the processor time a text is told beside it.
 `whole` embeds a tenth of the texts, then all, compares the memory, and then kills and resumes until all are
-embedded again: the files must be the same to the bit. Both write into one file.
+embedded again: the files must be the same to the bit. `ray` interleaves the local run and two workers that
+Ray starts on this machine, on Parquet in eight shards: from a command's first shard to its last, and whole,
+since Ray takes seconds to start. All write into one file.
 """
 
 from __future__ import annotations
@@ -21,11 +24,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from results_file import made, write_result
 from short_texts import short_texts
 
@@ -46,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=("rate", "whole"))
+    parser.add_argument("part", choices=("rate", "whole", "ray"))
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--rounds", type=int, default=5)
@@ -58,7 +65,7 @@ def main() -> None:
     found = json.loads(options.json.read_text("utf-8")) if options.json.exists() else {}
     found.pop("made", None)  # each part has its own, and the file that of the last
     found["artifact"] = "/".join(options.artifact.resolve().parts[-2:])
-    part = rate if options.part == "rate" else whole
+    part = {"rate": rate, "whole": whole, "ray": ray}[options.part]
     with TemporaryDirectory() as scratch:
         found[options.part] = {"made": made(), **part(options, Path(scratch))}
     write_result(options.json, found)
@@ -90,14 +97,52 @@ def whole(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return found | {"killed": kill(options, text_file, folder / "all", found["all"]["seconds"])}
 
 
+def ray(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The local run and Ray's, in turn; how far their vectors are apart."""
+    text_file = folder / "texts.parquet"
+    pq.write_table(pa.table({"text": list(short_texts(options.count, options.sentences))}), text_file)
+    shards = ["--shard-rows", str(-(-options.count // 8))]
+    rounds: list[dict[str, Any]] = []
+    largest = 0.0
+    for number in range(options.rounds):
+        found: dict[str, Any] = {}
+        for name, more in (("local", []), ("ray", ["--ray", "local", "--ray-workers", "2"])):
+            started = time.perf_counter()
+            found[name] = embed(
+                options.artifact, text_file, folder / f"{name}-{number}", options.threads, [*shards, *more]
+            )
+            found[name]["whole_seconds"] = time.perf_counter() - started
+        ours, rays = (vectors_of(folder / f"{name}-{number}") for name in ("local", "ray"))
+        largest = max(largest, float(np.abs(ours - rays).max()))
+        rounds.append(found)
+        print(found, file=sys.stderr, flush=True)
+    ratios = [one["ray"]["texts_per_s"] / one["local"]["texts_per_s"] for one in rounds]
+    return {
+        "texts": options.count, "rounds": rounds, "ratios": ratios, "of_local": median(ratios),
+        "largest_difference": largest,
+    }  # fmt: skip
+
+
+def vectors_of(folder: Path) -> np.ndarray:
+    """All vectors of a folder of shards, in order."""
+    files = sorted(folder.glob("part-*.parquet"))
+    return np.concatenate([np.stack(pq.read_table(file)["embedding"].to_numpy()) for file in files])
+
+
 def write_texts(file: Path, count: int, options: argparse.Namespace) -> Path:
     file.write_text("\n".join(short_texts(count, options.sentences)), encoding="utf-8")
     return file
 
 
-def embed(artifact: Path, text_file: Path, output: Path, threads: int) -> dict[str, Any]:
+def embed(
+    artifact: Path, text_file: Path, output: Path, threads: int, more: Sequence[str] = ()
+) -> dict[str, Any]:
     """One whole run: its texts a second, its processor time, and the most memory that it held."""
-    command = [*_command(artifact, text_file, output), *(["--threads", str(threads)] if threads else [])]
+    command = [
+        *_command(artifact, text_file, output),
+        *(["--threads", str(threads)] if threads else []),
+        *more,
+    ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     first: float | None = None

@@ -4,12 +4,13 @@
     python benchmarks/bulk_embedding.py whole dist/onnx-int8 --count 1000000 --kills 10 --json FILE
     python benchmarks/bulk_embedding.py ray dist/onnx-int8 --count 40000 --rounds 3 --json FILE
 
-`rate` interleaves two processes: `embed`, from its first window to its last, and `Encoder.encode` of the same
-texts, so that loading is in neither. It wants a quiet machine; the processor time a text is told beside it.
-`whole` embeds a tenth of the texts, then all, compares the memory, and then kills and resumes until all are
-embedded again: the files must be the same to the bit. `ray` interleaves the local run and two workers that
-Ray starts on this machine, on Parquet in eight shards: from a command's first shard to its last, and whole,
-since Ray takes seconds to start. All write into one file.
+`rate` has two processes: `embed`, from its first window to its last, and `Encoder.encode` of the same
+texts, so that loading is in neither. They take turns of two seconds, the other stopped meanwhile, since the
+speed of a shared machine drifts within a minute. It wants a machine that does nothing else. `whole` embeds
+a tenth of the texts, then all, compares the memory, and then kills and resumes until all are embedded
+again: the files must be the same to the bit. `ray` interleaves the local run and two workers that Ray
+starts on this machine, on Parquet in ten shards: from a command's first shard to its last, and whole, since
+Ray takes seconds to start. All write into one file.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -37,16 +39,15 @@ from results_file import made, write_result
 from short_texts import short_texts
 
 OFFLINE = """
-import json, sys, time
+import sys
 import ringkas
 texts = open(sys.argv[2], encoding="utf-8").read().splitlines()
 with ringkas.load(sys.argv[1], threads=int(sys.argv[3]) or None) as encoder:
     encoder.encode(texts[:2000])
-    started, spent = time.perf_counter(), time.process_time()
+    open(sys.argv[4], "x").close()
     encoder.encode(texts)
-    took, spent = time.perf_counter() - started, time.process_time() - spent
-print(json.dumps({"texts_per_s": len(texts) / took, "cpu_ms_per_text": 1e3 * spent / len(texts)}))
 """
+_TURN_SECONDS = 2.0
 
 
 def main() -> None:
@@ -73,17 +74,45 @@ def main() -> None:
 
 
 def rate(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """`embed` and the engine, in turn."""
+    """`embed` and the engine, in turns."""
     text_file = write_texts(folder / "texts.txt", options.count, options)
-    command = [sys.executable, "-c", OFFLINE, str(options.artifact), str(text_file), str(options.threads)]
     rounds = []
     for number in range(options.rounds):
-        offline = json.loads(_output(*command))
-        embedded = embed(options.artifact, text_file, folder / f"{number}", options.threads)
-        rounds.append({"offline": offline, "embed": embedded})
+        output, warm = folder / f"{number}", folder / f"{number}.warm"
+        offline = [sys.executable, "-c", OFFLINE, str(options.artifact), str(text_file), str(options.threads)]
+        embedding = embed_command(options, text_file, output)
+        seconds = in_turns(
+            {"offline": [*offline, str(warm)], "embed": embedding},
+            {"offline": warm.exists, "embed": lambda output=output: any(output.glob(".part-*"))},
+        )
+        rounds.append({f"{name}_texts_per_s": options.count / took for name, took in seconds.items()})
         print(rounds[-1], file=sys.stderr, flush=True)
-    ratios = [one["embed"]["texts_per_s"] / one["offline"]["texts_per_s"] for one in rounds]
+    ratios = [one["embed_texts_per_s"] / one["offline_texts_per_s"] for one in rounds]
     return {"texts": options.count, "rounds": rounds, "ratios": ratios, "of_offline": median(ratios)}
+
+
+def in_turns(commands: dict[str, list[str]], begun: dict[str, Callable[[], bool]]) -> dict[str, float]:
+    """The seconds that each command ran from when it had `begun` to its end, all others stopped meanwhile."""
+    processes, seconds = {}, dict.fromkeys(commands, 0.0)
+    for name, command in commands.items():
+        processes[name] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while not begun[name]():
+            assert processes[name].poll() is None
+            time.sleep(0.002)
+        processes[name].send_signal(signal.SIGSTOP)
+    left = list(commands)
+    while left:
+        name = left.pop(0)
+        started = time.perf_counter()
+        processes[name].send_signal(signal.SIGCONT)
+        with suppress(subprocess.TimeoutExpired):
+            processes[name].wait(_TURN_SECONDS)
+        if processes[name].returncode is None:
+            processes[name].send_signal(signal.SIGSTOP)
+            left.append(name)
+        seconds[name] += time.perf_counter() - started
+        assert not processes[name].returncode
+    return seconds
 
 
 def whole(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -91,7 +120,7 @@ def whole(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, count in (("tenth", options.count // 10), ("all", options.count)):
         text_file = write_texts(folder / f"{name}.txt", count, options)
-        found[name] = embed(options.artifact, text_file, folder / name, options.threads)
+        found[name] = embed(embed_command(options, text_file, folder / name), folder / name)
         print(name, found[name], file=sys.stderr, flush=True)
     found["memory_all_to_tenth"] = found["all"]["peak_mib"] / found["tenth"]["peak_mib"]
     return found | {"killed": kill(options, text_file, folder / "all", found["all"]["seconds"])}
@@ -101,16 +130,14 @@ def ray(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The local run and Ray's, in turn; how far their vectors are apart."""
     text_file = folder / "texts.parquet"
     pq.write_table(pa.table({"text": list(short_texts(options.count, options.sentences))}), text_file)
-    shards = ["--shard-rows", str(-(-options.count // 8))]
     rounds: list[dict[str, Any]] = []
     largest = 0.0
     for number in range(options.rounds):
         found: dict[str, Any] = {}
         for name, more in (("local", []), ("ray", ["--ray", "local", "--ray-workers", "2"])):
             started = time.perf_counter()
-            found[name] = embed(
-                options.artifact, text_file, folder / f"{name}-{number}", options.threads, [*shards, *more]
-            )
+            output = folder / f"{name}-{number}"
+            found[name] = embed([*embed_command(options, text_file, output), *more], output)
             found[name]["whole_seconds"] = time.perf_counter() - started
         ours, rays = (vectors_of(folder / f"{name}-{number}") for name in ("local", "ray"))
         largest = max(largest, float(np.abs(ours - rays).max()))
@@ -134,15 +161,8 @@ def write_texts(file: Path, count: int, options: argparse.Namespace) -> Path:
     return file
 
 
-def embed(
-    artifact: Path, text_file: Path, output: Path, threads: int, more: Sequence[str] = ()
-) -> dict[str, Any]:
+def embed(command: list[str], output: Path) -> dict[str, Any]:
     """One whole run: its texts a second, its processor time, and the most memory that it held."""
-    command = [
-        *_command(artifact, text_file, output),
-        *(["--threads", str(threads)] if threads else []),
-        *more,
-    ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     first: float | None = None
@@ -166,11 +186,7 @@ def embed(
 def kill(options: argparse.Namespace, text_file: Path, uninterrupted: Path, took: float) -> dict[str, Any]:
     """A run killed at random moments and resumed; whether its files are those of the uninterrupted run."""
     chance, done, output = random.Random(1), 0, uninterrupted.with_name("killed")
-    command = [
-        *_command(options.artifact, text_file, output),
-        *(["--threads", str(options.threads)] if options.threads else []),
-    ]
-    moments = []
+    command, moments = embed_command(options, text_file, output), list[int]()
     while done < options.kills:
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         time.sleep(chance.uniform(0, 2 * took / options.kills))  # so that all fall into about one whole run
@@ -188,13 +204,11 @@ def kill(options: argparse.Namespace, text_file: Path, uninterrupted: Path, took
     return {"kills": done, "shards": len(names), "shards_when_killed": moments, "same_bits": same}
 
 
-def _command(artifact: Path, text_file: Path, output: Path) -> list[str]:
-    command = [sys.executable, "-m", "ringkas", "embed", str(artifact), "--input", str(text_file)]
-    return [*command, "--output", f"{output}/"]
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+def embed_command(options: argparse.Namespace, text_file: Path, output: Path) -> list[str]:
+    """`ringkas embed` into shards of 50,000 texts, or of a tenth of few."""
+    command = [sys.executable, "-m", "ringkas", "embed", str(options.artifact), "--input", str(text_file)]
+    command += ["--output", f"{output}/", "--shard-rows", str(min(50_000, max(1, options.count // 10)))]
+    return [*command, *(["--threads", str(options.threads)] if options.threads else [])]
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ with ringkas.load(sys.argv[1], threads=int(sys.argv[3]) or None) as encoder:
     encoder.encode(texts)
 """
 _TURN_SECONDS = 2.0
+_TEN_SHARDS = 500_000  # texts that fill ten of the usual size
 
 
 def main() -> None:
@@ -205,9 +206,11 @@ def kill(options: argparse.Namespace, text_file: Path, uninterrupted: Path, took
 
 
 def embed_command(options: argparse.Namespace, text_file: Path, output: Path) -> list[str]:
-    """`ringkas embed` into shards of 50,000 texts, or of a tenth of few."""
+    """`ringkas embed` into shards as they come, or into ten where shards are what is looked at."""
     command = [sys.executable, "-m", "ringkas", "embed", str(options.artifact), "--input", str(text_file)]
-    command += ["--output", f"{output}/", "--shard-rows", str(min(50_000, max(1, options.count // 10)))]
+    command += ["--output", f"{output}/"]
+    if options.part != "rate" and options.count < _TEN_SHARDS:
+        command += ["--shard-rows", str(max(1, options.count // 10))]
     return [*command, *(["--threads", str(options.threads)] if options.threads else [])]
 
 

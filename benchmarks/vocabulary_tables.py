@@ -131,14 +131,19 @@ def from_pypi(package: str, folder: Path) -> None:
         shutil.unpack_archive(next(wheels.glob("*")), place, "zip" if any(wheels.glob("*.whl")) else "gztar")
 
 
-def from_debian(package: str, folder: Path) -> None:
-    """Unpacks the Debian package into `folder`, once."""
+def from_debian(package: str, folder: Path, only: str = "*") -> None:
+    """Unpacks the Debian package into `folder`, once; of it what matches `only`."""
     place = folder / package
-    if not place.is_dir():
-        debs = folder / "debs"
-        debs.mkdir(parents=True, exist_ok=True)
+    if place.is_dir():
+        return
+    debs = folder / "debs"
+    debs.mkdir(parents=True, exist_ok=True)
+    if not any(debs.glob(f"{package}_*.deb")):
         subprocess.run(["apt-get", "download", package], check=True, cwd=debs)
-        subprocess.run(["dpkg-deb", "-x", str(next(debs.glob(f"{package}_*.deb"))), str(place)], check=True)
+    archive = ["dpkg-deb", "--fsys-tarfile", str(next(debs.glob(f"{package}_*.deb")))]
+    packed = subprocess.run(archive, check=True, capture_output=True).stdout
+    place.mkdir()
+    subprocess.run(["tar", "-x", "--wildcards", only], check=True, cwd=place, input=packed)
 
 
 def japanese_news(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ringkas.errors import TargetError
-from ringkas.export.vocabulary.pieces import Mask, Weights
+from ringkas.export.vocabulary.pieces import Mask
 from ringkas.export.vocabulary.usage import Usage
 
 _POWER = 4.0  # of the loss; one would be the plain sum, a very large one the worst language alone
@@ -33,8 +33,11 @@ def check_weights(weights: Mapping[str, float], languages: tuple[str, ...]) -> N
             raise TargetError(f"the weight {weight} of {tag!r} is not a positive number")
 
 
-def allocate(usage: Usage, kept: Mask, room: int, weights: Mapping[str, float] | None = None) -> Weights:
-    """What the loss of each token costs, when `room` rows hold `kept` and the dearest of the others.
+def allocate(
+    usage: Usage, kept: Mask, room: int, weights: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """How many times over a token counts by its frequency in each language, in text in general, when `room`
+    rows hold `kept` and the dearest of the others.
 
     The gradient of the sum of powers: each language's frequencies times its own loss to the power less one.
     Small steps towards it find the fixed point; the best of them counts, the plain sum among them.
@@ -57,5 +60,4 @@ def allocate(usage: Usage, kept: Mask, room: int, weights: Mapping[str, float] |
             wanted = weight * (loss / loss.max()) ** (_POWER - 1)
             scale = scale ** (1 - _STEP) * (wanted / wanted.max()) ** _STEP
             scale = scale / scale.max()
-    total: Weights = best @ frequencies
-    return total
+    return dict(zip(by_language, best.tolist(), strict=True))

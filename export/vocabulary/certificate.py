@@ -15,10 +15,9 @@ from ringkas.errors import CheckpointError
 from ringkas.export.vocabulary.kinds import kind_of
 from ringkas.export.vocabulary.segment import Segmenter, characters_of
 from ringkas.runtimes.parity.judge import cosine
+from ringkas.runtimes.parity.neighbours import NEIGHBOURS, share_kept, similarities
 
 Vectors = npt.NDArray[np.float32]
-
-_NEAREST = 10
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -176,21 +175,9 @@ def similarity(full: Vectors, pruned: Vectors, others: Vectors) -> Similarity:
 
 
 def _overlap(full: Vectors, pruned: Vectors, others: Vectors) -> float | None:
-    if len(others) < 2 * _NEAREST:
+    if len(others) < 2 * NEIGHBOURS:
         return None
-    found = [
-        np.argpartition(-_unit(asked) @ _unit(others).T, _NEAREST)[:, :_NEAREST] for asked in (full, pruned)
-    ]
-    kept = [
-        len(set(before) & set(after)) for before, after in zip(*(one.tolist() for one in found), strict=True)
-    ]
-    return float(np.mean(kept)) / _NEAREST
-
-
-def _unit(vectors: Vectors) -> npt.NDArray[np.float64]:
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    scaled: npt.NDArray[np.float64] = vectors / np.maximum(lengths, 1e-12)
-    return scaled
+    return share_kept(similarities(full, others), similarities(pruned, others))
 
 
 def to_markdown(certificate: Mapping[str, Any]) -> str:

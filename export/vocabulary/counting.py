@@ -1,4 +1,4 @@
-"""How often each token occurs in a language: from a word list, and from a user's corpus.
+"""How often each token occurs in a user's corpus, and in text like it.
 
 A corpus is streamed. Its words are counted first and each distinct one is segmented once, since what stands
 between spaces is segmented on its own.
@@ -29,6 +29,9 @@ HELD_OUT_LIMIT = 2000
 _LINES_AT_ONCE = 20_000
 _WORDS_AT_ONCE = 20_000
 _DISTINCT_AT_ONCE = 500_000
+
+# Tokens that text in general may be worth behind a corpus, the most first.
+_WORTHS = 10.0 ** np.arange(8.0, 0.5, -0.5)
 
 
 @dataclass
@@ -72,6 +75,27 @@ def count_corpus(files: Iterable[Path], segmenter: Segmenter, size: int) -> Corp
                 raise TextError(f"{file} holds no text", why="a corpus chooses by what it holds")
         found.counts += words.token_counts(size)
     return found
+
+
+def smoothed(counts: Weights, general: Weights) -> Weights:
+    """The frequency of each token in text like that of `counts`; sums to about one.
+
+    The frequencies in text in `general` stand behind the counts as so many tokens more (a Dirichlet prior):
+    as many as make each token of the corpus likeliest by all the others of it, so that a small or scattered
+    corpus says little by itself and a large, even one nearly everything. See MacKay and Peto, A hierarchical
+    Dirichlet language model, 1995; here by leaving one out.
+    """
+    seen = (counts > 0) & (general > 0)  # what general text lacks is foretold by no prior
+    if not seen.any():
+        return general
+    occurred, behind, total = counts[seen], general[seen], counts[seen].sum()
+    likelihoods = [
+        float(occurred @ (np.log(np.maximum(occurred - 1, 0) + worth * behind) - np.log(total - 1 + worth)))
+        for worth in _WORTHS
+    ]
+    worth = _WORTHS[int(np.argmax(likelihoods))]
+    mixed: Weights = (counts + worth * general) / (counts.sum() + worth)
+    return mixed
 
 
 def calibration_texts(files: Iterable[Path]) -> tuple[str, ...]:

@@ -62,6 +62,11 @@ class Language:
     repertoire: str | None
     spaced: bool
 
+    @property
+    def known(self) -> bool:
+        """Whether its text is known without a corpus."""
+        return self.word_list is not None or self.owns_script
+
 
 def resolve_languages(tags: Iterable[str], corpora: Mapping[str, tuple[Path, ...]]) -> tuple[Language, ...]:
     """The languages of BCP-47 `tags`, in order, each once. `corpora` are by canonical tag.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -31,3 +31,13 @@ def predict(
         else:
             found[tag] = Prediction(1.0 - changed, "expected use")
     return found
+
+
+def beside_corpora(usage: Usage, kept: Mask, without: Mask) -> Sequence[str]:
+    """Notes on text in general: what is expected of it, with the corpora that chose `kept`, and `without`."""
+    before, after = usage.changed(without), usage.changed(kept)
+    return [
+        f"{tag}: of text unlike the corpora {1 - after[tag]:.1%} is expected to be segmented as before, "
+        f"{1 - before[tag]:.1%} without them"
+        for tag in usage.by_language
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from ringkas.export.vocabulary.encoded import compare_vectors
 from ringkas.export.vocabulary.kinds import kind_of, read_document, vocabulary_size
 from ringkas.export.vocabulary.languages import Language, canonical, resolve_languages
 from ringkas.export.vocabulary.pieces import Mask, Pieces, read_pieces
-from ringkas.export.vocabulary.predict import predict
+from ringkas.export.vocabulary.predict import beside_corpora, predict
 from ringkas.export.vocabulary.segment import Segmenter
 from ringkas.export.vocabulary.select import DEFAULT_COVERAGE, Limits, check_room, choose, must_keep
 from ringkas.export.vocabulary.usage import Usage, expect_usage
@@ -138,6 +138,7 @@ def prune_by(plan: Plan, place: Path, *, overwrite: bool = False, progress: Prog
         with progress.stage("comparing the pruned files with the full ones"):
             audit(full, folder, kept)
         expected = _predict(plan, kept)  # before anything is judged
+        notes += _beside_corpora(plan, kept)
         with progress.stage("judging the vocabulary on text that did not choose it"):
             judged = compare_vectors(full, folder, _compare_segmentation(plan, kept, folder))
         judged = {
@@ -181,12 +182,14 @@ def _weigh_tokens(plan: Plan) -> Weighed:
 
 def choose_ids(plan: Plan) -> list[int]:
     """The token ids to keep, ascending."""
-    weighed = plan.weighed
-    limits = Limits(plan.options.max_tokens, plan.options.coverage)
-    kept: list[int] = np.flatnonzero(
-        choose(weighed.pieces, weighed.usage, weighed.must, limits, plan.options.weights)
-    ).tolist()
+    kept: list[int] = np.flatnonzero(_chosen(plan, plan.weighed.usage)).tolist()
     return kept
+
+
+def _chosen(plan: Plan, usage: Usage) -> Mask:
+    options, weighed = plan.options, plan.weighed
+    limits = Limits(options.max_tokens, options.coverage)
+    return choose(weighed.pieces, usage, weighed.must, limits, options.weights)
 
 
 def write_pruned(plan: Plan, kept: Sequence[int], folder: Path) -> list[str]:
@@ -209,10 +212,23 @@ def write_pruned(plan: Plan, kept: Sequence[int], folder: Path) -> list[str]:
 
 
 def _predict(plan: Plan, kept: Sequence[int]) -> dict[str, Prediction]:
+    segmenter = Segmenter(plan.document, lower_case=plan.checkpoint.spec.lower_case)
+    return predict(plan.weighed.usage, plan.corpora, segmenter, _mask(plan, kept))
+
+
+def _beside_corpora(plan: Plan, kept: Sequence[int]) -> Sequence[str]:
+    """What corpora cost other text, where rows are too few for both."""
+    if not plan.weighed.usage.corpora or plan.options.max_tokens is None:
+        return ()
+    alone = replace(plan.weighed.usage, corpora={})
+    without = _chosen(plan, alone)
+    return beside_corpora(alone, _mask(plan, kept), without)
+
+
+def _mask(plan: Plan, kept: Sequence[int]) -> Mask:
     mask = np.zeros(len(plan.weighed.pieces), dtype=np.bool_)
     mask[list(kept)] = True
-    segmenter = Segmenter(plan.document, lower_case=plan.checkpoint.spec.lower_case)
-    return predict(plan.weighed.usage, plan.corpora, segmenter, mask)
+    return mask
 
 
 def _check_options(options: PruneOptions) -> None:

@@ -1,7 +1,8 @@
 """Which tokens to keep: those whose loss would change the most text.
 
 A text changes when one of its tokens is dropped, so the expected loss of a token is how often it occurs in
-each language. `usage.py` says how often that is; `allocation.py` how much each language's loss counts.
+each language. `usage.py` says how often that is; `allocation.py` how much each language's loss counts, and
+`own_text.py` how much a corpus does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy.typing as npt
 from ringkas.errors import TargetError
 from ringkas.export.vocabulary.allocation import allocate
 from ringkas.export.vocabulary.languages import Language
-from ringkas.export.vocabulary.pieces import Mask, Pieces
+from ringkas.export.vocabulary.own_text import blended
+from ringkas.export.vocabulary.pieces import Mask, Pieces, Weights
 from ringkas.export.vocabulary.usage import Usage
 from ringkas.texts import base_language
 
@@ -82,13 +84,28 @@ def choose(
     """
     kept = _with_ancestors(kept, pieces)
     check_room(kept, limits)
-    room = len(pieces) if limits.max_tokens is None else limits.max_tokens
-    loss = usage.total() if limits.max_tokens is None else allocate(usage, kept, room, weights)
-    order = np.argsort(-loss, kind="stable")
-    order = order[(loss[order] > 0) & ~kept[order]]
     if limits.max_tokens is None:
+        order = _by_cost(usage.total(), kept)
         order = order[: _enough(order, kept, usage, limits.coverage or DEFAULT_COVERAGE)]
+        return _filled(order, kept, len(pieces), pieces)
+    room = limits.max_tokens
+    scale = allocate(usage, kept, room, weights)
+    return blended(usage, scale, lambda cost: _filled(_by_cost(cost, kept), kept, room, pieces))
+
+
+def _by_cost(cost: Weights, kept: Mask) -> npt.NDArray[np.int64]:
+    """The tokens beyond `kept` whose loss costs anything, the dearest first."""
+    order = np.argsort(-cost, kind="stable")
+    return order[(cost[order] > 0) & ~kept[order]]
+
+
+def _filled(order: npt.NDArray[np.int64], kept: Mask, room: int, pieces: Pieces) -> Mask:
+    """`kept` and the first of `order`, each with the tokens it is built from, in `room` rows."""
+    kept = kept.copy()
     count = int(kept.sum())
+    if not pieces.parents:
+        kept[order[: room - count]] = True
+        return kept
     for token in order.tolist():
         if kept[token]:
             continue
@@ -113,9 +130,9 @@ def _rare_characters(language: Language, pieces: Pieces) -> Mask:
 
 
 def _enough(order: npt.NDArray[np.int64], kept: Mask, usage: Usage, coverage: float) -> int:
-    """How many of `order` every language needs for its expected share of tokens to reach `coverage`."""
+    """How many of `order` all text needs, in general and like a corpus, for `coverage` of its tokens."""
     counts = []
-    for weights in usage.by_language.values():
+    for weights in usage.every():
         reached = weights[kept].sum() + np.cumsum(weights[order])
         counts.append(int(np.searchsorted(reached, coverage)) + 1)
     return max(counts)

@@ -1,8 +1,8 @@
 """How often each token is expected in text of a language.
 
-From the language's word list, from the table of words as they are written (`tables.py`), from the names of
-the world's cities, from the user's corpus, and, in a script of the language's own, from the tokenizer's own
-probabilities.
+In text in general: from the language's word list, from the table of words as they are written
+(`tables.py`), from the names of the world's cities, and, in a script of the language's own, from the
+tokenizer's own probabilities. In text of the user's own kind: from a corpus, with the former behind it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from heapq import nlargest
 import numpy as np
 
 from ringkas import texts as text_sets
-from ringkas.export.vocabulary.counting import CorpusCounts
+from ringkas.export.vocabulary.counting import CorpusCounts, smoothed
 from ringkas.export.vocabulary.languages import Language, words_of
 from ringkas.export.vocabulary.pieces import Mask, Pieces, Weights
 from ringkas.export.vocabulary.segment import Segmenter, chunks, segment_rows
@@ -32,8 +32,6 @@ _OWN_SHARE = {True: 0.5, False: 1e-4}
 _JAPANESE_OWN_SHARE, _IDEOGRAPHS_JAPANESE, _JAPANESE_TABLE_SHARE = 0.025, 0.15, 0.3
 # What the tokenizer's probabilities say of pieces that the language's national character set cannot spell.
 _OUTSIDE_REPERTOIRE = 0.1
-# A corpus of so many tokens weighs as much as the word list, or as the bare script where there is no list.
-_LIST_WORTH, _SCRIPT_WORTH = 1_000_000, 10_000
 
 # A table of text of many kinds is as good a witness as the word list, so that a token ranks high only where
 # both have it: their weighted geometric mean, above a floor that stands for what neither has seen. A table of
@@ -55,21 +53,32 @@ _WORDS_AT_ONCE = 20_000
 class Usage:
     """Expected frequency of each token by language, each summing to about one.
 
-    `lengths` are tokens of a typical text by language, one where they are silent: with twice as many tokens
-    a text is twice as likely to lose one.
+    `by_language` is of text in general, `corpora` of text like a user's own, of languages that are known
+    without; of others the corpus is all there is, and it stands for both. `lengths` are tokens of a typical
+    text by language, one where they are silent: with twice as many tokens a text is twice as likely to lose
+    one.
     """
 
     by_language: Mapping[str, Weights]
     lengths: Mapping[str, float] = field(default_factory=dict)
+    corpora: Mapping[str, Weights] = field(default_factory=dict)
+
+    def every(self) -> list[Weights]:
+        """The frequencies in every kind of text."""
+        return [*self.by_language.values(), *self.corpora.values()]
 
     def total(self) -> Weights:
-        """Expected loss of each token over all languages."""
-        total: Weights = np.sum(list(self.by_language.values()), axis=0)
+        """Expected loss of each token over all text."""
+        total: Weights = np.sum(self.every(), axis=0)
         return total
 
+    def lost(self, kept: Mask) -> dict[str, float]:
+        """The share of tokens that each language is expected to lose in text in general."""
+        return {tag: float(weights[~kept].sum()) for tag, weights in self.by_language.items()}
+
     def changed(self, kept: Mask) -> dict[str, float]:
-        """The share of texts of each language that is expected to lose a token."""
-        lost = {tag: float(weights[~kept].sum()) for tag, weights in self.by_language.items()}
+        """The share of texts of each language that is expected to lose a token, in text in general."""
+        lost = self.lost(kept)
         return {tag: 1.0 - math.exp(-self.lengths.get(tag, 1.0) * share) for tag, share in lost.items()}
 
 
@@ -81,16 +90,22 @@ def expect_usage(
 ) -> Usage:
     """The frequency of every token in text of each language."""
     expectation, corpora = _Expectation(pieces, segmenter), corpora or {}
-    return Usage(
-        {language.tag: expectation.of(language, corpora.get(language.tag)) for language in languages},
-        {language.tag: _length(language, corpora.get(language.tag), segmenter) for language in languages},
-    )
+    general = {language.tag: expectation.of(language) for language in languages}
+    lengths = {language.tag: _length(language, segmenter) for language in languages}
+    own = {}
+    for language in languages:
+        tag, corpus = language.tag, corpora.get(language.tag)
+        if corpus is not None:
+            like_it = smoothed(corpus.counts, general[tag])
+            if language.known:
+                own[tag] = like_it
+            else:
+                general[tag], lengths[tag] = like_it, corpus.tokens / max(1, corpus.texts)
+    return Usage(general, lengths, own)
 
 
-def _length(language: Language, corpus: CorpusCounts | None, segmenter: Segmenter) -> float:
-    """Tokens of a text: of the user's own, or of the built-in ones that judge nothing."""
-    if corpus is not None and corpus.texts:
-        return corpus.tokens / corpus.texts
+def _length(language: Language, segmenter: Segmenter) -> float:
+    """Tokens of a text: of the built-in ones that judge nothing."""
     base = base_language(language.tag)
     texts = text_sets.calibration([base])[base] if base in text_sets.LANGUAGES else ()
     return sum(map(len, segmenter.ids(texts))) / len(texts) if texts else _USUAL_LENGTH
@@ -103,7 +118,7 @@ class _Expectation:
         self._pieces, self._segmenter = pieces, segmenter
         self._counted: dict[str, Weights] = {}
 
-    def of(self, language: Language, corpus: CorpusCounts | None) -> Weights:
+    def of(self, language: Language) -> Weights:
         pieces = self._pieces
         script = normalised(pieces.probability * pieces.of_scripts(language.scripts))
         if language.repertoire is not None:
@@ -112,10 +127,10 @@ class _Expectation:
         if "Hira" in language.scripts:
             script = normalised(script * np.where(pieces.of_scripts(("Hani",)), _IDEOGRAPHS_JAPANESE, 1.0))
         written = self._written(language)
-        usage, worth = script, _SCRIPT_WORTH
+        usage = script
         if language.word_list is not None:
             words = self._listed(language, written)
-            own, worth = _OWN_SHARE[language.owns_script], _LIST_WORTH
+            own = _OWN_SHARE[language.owns_script]
             if "Hira" in language.scripts:
                 own = _JAPANESE_OWN_SHARE
             usage = (1 - own) * words + own * script
@@ -124,10 +139,7 @@ class _Expectation:
         usage = self._with_own_digits(language, usage)
         usage = usage + self._foreign(language)
         usage = usage + self._unlettered(language, written)
-        usage = normalised(usage)
-        if corpus is not None:
-            usage = (corpus.counts + worth * usage) / (corpus.tokens + worth)
-        return usage
+        return normalised(usage)
 
     def _listed(self, language: Language, written: Weights) -> Weights:
         """The word list and the table as one."""

@@ -17,13 +17,11 @@ import numpy.typing as npt
 from ringkas.errors import ArtifactError
 from ringkas.runtimes.engine import Vectors
 from ringkas.runtimes.parity.floors import Floor
+from ringkas.runtimes.parity.neighbours import NEIGHBOURS, share_kept, similarities
 from ringkas.runtimes.parity.search import SearchParity
 
-NEIGHBOURS = 10
 # Ranks are compared among at most this many texts, evenly spaced: the work grows with the square.
 MAX_RANKED = 2000
-# Reference similarities closer than this are a tie, whose order says nothing.
-_TIE = 1e-5
 _EXCERPT = 80
 _FEWEST = 3
 
@@ -139,21 +137,13 @@ def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
 
 
 def rank_agreement(reference: Vectors, candidate: Vectors) -> tuple[float, float]:
-    """The share of each text's 10 nearest that stay, and Spearman's correlation of all similarities.
-
-    A neighbour counts as kept when the reference puts it within a tie of its own tenth.
-    """
-    a, b = _similarities(reference), _similarities(candidate)
-    count = len(a)
-    k = min(NEIGHBOURS, count - 1)
-    upper = np.triu_indices(count, 1)
+    """The share of each text's 10 nearest that stay, and Spearman's correlation of all similarities."""
+    a, b = similarities(reference, reference), similarities(candidate, candidate)
+    upper = np.triu_indices(len(a), 1)
     correlation = spearman(a[upper], b[upper])
-    for similarities in (a, b):
-        np.fill_diagonal(similarities, -np.inf)
-    tenth = np.partition(a, count - k, axis=1)[:, count - k, None]
-    nearest = np.argpartition(b, count - k, axis=1)[:, count - k :]
-    kept = np.take_along_axis(a, nearest, axis=1) >= tenth - _TIE
-    return float(kept.mean()), correlation
+    for one in (a, b):
+        np.fill_diagonal(one, -np.inf)
+    return share_kept(a, b, min(NEIGHBOURS, len(a) - 1)), correlation
 
 
 def spearman(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
@@ -219,12 +209,6 @@ def _failures(groups: Sequence[GroupParity], overlap: float, floor: Floor) -> tu
     if overlap < floor.top10_overlap:
         failures.append(f"top-10 overlap {overlap:.4f} is below {floor.top10_overlap}")
     return tuple(failures)
-
-
-def _similarities(vectors: Vectors) -> Floats:
-    x = np.asarray(vectors, dtype=np.float64)
-    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    return np.asarray(x @ x.T)
 
 
 def _ranks(values: Floats) -> Floats:

@@ -23,13 +23,12 @@ from ringkas.questions import Question, passages, questions, relevant
 from ringkas.runtimes.encoder import Encoder
 from ringkas.runtimes.engine import Vectors
 from ringkas.runtimes.evaluate.metrics import Floats, mean_interval, score_ranking
+from ringkas.runtimes.parity.neighbours import NEIGHBOURS, share_kept, similarities
 
 SEARCH_FILE = "parity/search.npz"
 
 # A language falls short when even the upper end of its difference's 95% interval is this far below zero.
 MOST_LOST = 0.05
-_NEIGHBOURS = 10
-_TIE = 1e-5  # similarities of the reference closer than this are a tie
 
 
 class SearchParity(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,8 +190,8 @@ def _compare(encoder: Encoder, language: str, asked: Asked) -> SearchParity:
         if not np.isfinite(own).all():
             raise ArtifactError("a vector holds values that are not finite", why="the weights are damaged")
     reference, candidate = (
-        _similarities(asked.query_vectors, asked.passage_vectors),
-        _similarities(queries, documents),
+        similarities(asked.query_vectors, asked.passage_vectors),
+        similarities(queries, documents),
     )
     before, after = (_scores(one, asked.questions) for one in (reference, candidate))
     low, high = mean_interval(after - before)
@@ -204,17 +203,8 @@ def _compare(encoder: Encoder, language: str, asked: Asked) -> SearchParity:
         reference_ndcg_at_10=float(before[:, 0].mean()),
         low=low.ndcg_at_10,
         high=high.ndcg_at_10,
-        top10_overlap=_overlap(reference, candidate),
+        top10_overlap=share_kept(reference, candidate, min(NEIGHBOURS, len(documents))),
     )
-
-
-def _similarities(queries: Vectors, documents: Vectors) -> Floats:
-    """Cosines, (questions, passages)."""
-    x, y = (
-        one.astype(np.float64) / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12)
-        for one in (queries, documents)
-    )
-    return np.asarray(x @ y.T)
 
 
 def _scores(similar: Floats, asked: Sequence[Question]) -> Floats:
@@ -224,10 +214,3 @@ def _scores(similar: Floats, asked: Sequence[Question]) -> Floats:
         ranking = [str(place) for place in np.argsort(-row, kind="stable")]
         rows.append(msgspec.structs.astuple(score_ranking(ranking, {str(place): 1 for place in answers})))
     return np.array(rows)
-
-
-def _overlap(reference: Floats, candidate: Floats) -> float:
-    count = min(_NEIGHBOURS, reference.shape[1])
-    tenth = -np.sort(-reference, axis=1)[:, count - 1, None]
-    nearest = np.argsort(-candidate, axis=1, kind="stable")[:, :count]
-    return float((np.take_along_axis(reference, nearest, axis=1) >= tenth - _TIE).mean())

@@ -1,0 +1,108 @@
+"""The same cuts on other text than SIB-200: is what holds there true of any text and any listed language?
+
+    python benchmarks/vocabulary_judge.py [--shared FOLDER] [--packages FOLDER] [--out FILE] [--every]
+
+XLM-R's vocabulary. Judged on two texts a language that no frequency table was made of and no constant was
+looked at on: the declaration of human rights, and one of another kind (`vocabulary_texts.py`). `--every`
+judges each further language that needs no corpus by the declaration, beside English in `BEYOND_ROWS` rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import langcodes
+import numpy as np
+from results_file import write_result
+from vocabulary_curve import FLOORS, PACKAGES, Vocabulary
+from vocabulary_texts import declaration, other_text
+
+from ringkas.export.vocabulary.languages import known_languages, resolve_languages
+from ringkas.export.vocabulary.pieces import Mask
+from ringkas.export.vocabulary.select import Limits, choose, must_keep
+
+BEYOND = ("pt", "es", "de", "fr", "hi", "ar", "ru")
+BEYOND_ROWS = 60_000
+CUTS: tuple[tuple[tuple[str, ...], int], ...] = (
+    *((floor.languages, floor.rows) for floor in FLOORS if floor.tokenizer == "xlmr"),
+    *(((tag, "en"), BEYOND_ROWS) for tag in BEYOND),
+)
+
+
+class Judge:
+    """The texts of each language through the full tokenizer, each once."""
+
+    def __init__(self, vocabulary: Vocabulary, packages: Path) -> None:
+        self.vocabulary = vocabulary
+        self._packages = packages
+        self._texts: dict[str, dict[str, list[np.ndarray[Any, Any]]]] = {}
+
+    def texts(self, tag: str, *, other: bool = True) -> dict[str, list[np.ndarray[Any, Any]]]:
+        """By the text's name, the ids of its sentences."""
+        if tag not in self._texts:
+            code = langcodes.Language.get(tag).to_alpha3()
+            named = {"declaration of human rights": declaration(self._packages, tag, code)}
+            found = other_text(self._packages, tag) if other else None
+            named |= {found[0]: found[1]} if found else {}
+            self._texts[tag] = {
+                name: [np.array(ids, dtype=np.int64) for ids in self.vocabulary.segmenter.ids(texts)]
+                for name, texts in named.items()
+                if texts
+            }
+        return self._texts[tag]
+
+    def cut(self, languages: Sequence[str], rows: int) -> Mask:
+        resolved, pieces = resolve_languages(languages, {}), self.vocabulary.pieces
+        must = must_keep(resolved, pieces, self.vocabulary.always(), all_characters=False)
+        return choose(pieces, self.vocabulary.usage(languages), must, Limits(max_tokens=rows))
+
+
+def shares(kept: Mask, texts: dict[str, list[np.ndarray[Any, Any]]]) -> dict[str, Any]:
+    """Of each text: how many sentences, and the shares of tokens kept and of sentences that keep all."""
+    return {
+        name: {
+            "sentences": len(rows),
+            "tokens": round(float(kept[np.concatenate(rows)].mean()), 5),
+            "identical": round(float(np.mean([kept[row].all() for row in rows])), 4),
+        }
+        for name, rows in texts.items()
+    }
+
+
+def main() -> None:
+    root = Path(__file__).resolve().parent
+    shared = Path(os.environ.get("RINGKAS_SHARED", root.parents[1] / "shared"))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--shared", type=Path, default=shared / "data", help="tokenizers")
+    parser.add_argument("--packages", type=Path, default=PACKAGES)
+    parser.add_argument("--out", type=Path, default=root / "results" / "vocabulary" / "judge.json")
+    parser.add_argument("--every", action="store_true")
+    options = parser.parse_args()
+    judge = Judge(Vocabulary(options.shared, "xlmr", options.packages), options.packages)
+    report: list[dict[str, Any]] = []
+    for languages, rows in CUTS:
+        kept = judge.cut(languages, rows)
+        found = {tag: shares(kept, judge.texts(tag)) for tag in languages}
+        report.append({"languages": languages, "rows": rows, "judged": found})
+        print(json.dumps(report[-1], ensure_ascii=False), flush=True)
+    write_result(options.out, report)
+    if options.every:
+        done = {tag for languages, _ in CUTS for tag in languages}
+        further = [tag for tag in known_languages() if tag not in done and judge.texts(tag, other=False)]
+        rows = {}
+        for tag in further:
+            kept = judge.cut((tag, "en"), BEYOND_ROWS)
+            (rows[tag],) = shares(kept, judge.texts(tag, other=False)).values()
+            print(tag, rows[tag], flush=True)
+        ranked = dict(sorted(rows.items(), key=lambda item: item[1]["identical"]))
+        name = f"the declaration of human rights, each language with English in {BEYOND_ROWS} rows"
+        write_result(options.out.with_name("judge_every.json"), {name: ranked})
+
+
+if __name__ == "__main__":
+    main()

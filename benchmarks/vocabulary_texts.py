@@ -56,6 +56,7 @@ _ROFF_CHARACTERS = {
     r"\ ": " ",
 }
 _FEWEST_CHARACTERS = 20
+_HANGUL = re.compile("[가-힣]")
 
 
 def declaration(folder: Path, tag: str, code: str) -> list[str]:
@@ -125,13 +126,15 @@ def laws(folder: Path) -> Iterator[str]:
 
 
 def picture_manual(folder: Path, tag: str) -> Iterator[str]:
-    """The paragraphs of GIMP's manual (Debian's gimp-help)."""
+    """The paragraphs of GIMP's manual (Debian's gimp-help); of the Korean one, those that are translated."""
     package = f"gimp-help-{tag}"
     from_debian(package, folder, only="*.html")
     for file in sorted((folder / package).rglob("*.html")):
         page = file.read_text("utf-8", "replace")
         for found in re.findall(r"(?s)<(?:p|h\d|td|li)(?: [^>]*)?>(.*?)</(?:p|h\d|td|li)>", page):
-            yield " ".join(html.unescape(re.sub(r"<[^>]*>", " ", found)).split())
+            text = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", found)).split())
+            if tag != "ko" or 2 * len(_HANGUL.findall(text)) > len(re.findall(r"[^\W\d_]", text)):
+                yield text
 
 
 def manual_pages(folder: Path, tag: str) -> Iterator[str]:

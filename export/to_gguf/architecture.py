@@ -27,12 +27,12 @@ class Architecture:
         return self.gguf.architecture
 
     def gguf_name(self, name: str) -> str:
-        """The GGUF name of transformers' tensor `name`, by the gguf package's own map.
+        """The GGUF name of transformers' tensor `name`, by the family's row or the gguf package's own map.
 
         Raises:
             CheckpointError: llama.cpp has no place for it.
         """
-        found = self._names.get_name(name, try_suffixes=_SUFFIXES)
+        found = self._own_name(name) or self._names.get_name(name, try_suffixes=_SUFFIXES)
         if found is None:
             raise CheckpointError(
                 f"the tensor {name} has no place in llama.cpp's {self.name} graph",
@@ -40,6 +40,12 @@ class Architecture:
                 fix="Use an ONNX target",
             )
         return str(found)
+
+    def _own_name(self, name: str) -> str | None:
+        layer = next((part for part in name.split(".") if part.isdecimal()), "")
+        stem, _, suffix = name.rpartition(".")
+        template = self.gguf.names.get(stem.replace(f".{layer}.", ".{}."))
+        return template and f"{template.format(layer)}.{suffix}"
 
     @cached_property
     def _names(self) -> Any:

@@ -167,6 +167,48 @@ _LLAMA_GGUF = Gguf(
     paired_rotary=True,
 )
 
+_EUROBERT_GGUF = Gguf(
+    "eurobert",
+    {name: sizes for name, sizes in _LLAMA_GGUF.shapes.items() if not name.endswith(".bias?")},
+    epsilon=("rms_norm_eps", 1e-5),
+    required={"hidden_act": ("silu", None), "attention_bias": (False, None), "mlp_bias": (False, None)},
+    keys=_rope_keys,
+    rms=True,
+)
+
+
+def _nomic_keys(config: Config) -> dict[str, GgufValue]:
+    rope = config.get("rope_parameters") or {}
+    stated = rope.get("rope_theta") or config.get("rope_theta") or config.get("rotary_emb_base")
+    return {"rope.freq_base": float(stated or 1000.0)}
+
+
+_NOMIC_GGUF = Gguf(
+    "nomic-bert",
+    {
+        "token_embd.weight": ("width", "vocabulary"),
+        "token_types.weight?": ("width", "token_types"),
+        "token_embd_norm.weight": ("width",),
+        "token_embd_norm.bias": ("width",),
+        **{f"blk.{{}}.attn_{part}.weight": ("width", "width") for part in ("q", "k", "v", "output")},
+        "blk.{}.attn_output_norm.weight": ("width",),
+        "blk.{}.attn_output_norm.bias": ("width",),
+        "blk.{}.ffn_gate.weight": ("width", "inner"),
+        "blk.{}.ffn_up.weight": ("width", "inner"),
+        "blk.{}.ffn_down.weight": ("inner", "width"),
+        "blk.{}.layer_output_norm.weight": ("width",),
+        "blk.{}.layer_output_norm.bias": ("width",),
+    },
+    epsilon=("layer_norm_eps", 1e-12),
+    required={"hidden_act": ("silu", None)},
+    keys=_nomic_keys,
+    names={
+        **{f"layers.{{}}.self_attn.{part}_proj": f"blk.{{}}.attn_{part}" for part in ("q", "k", "v")},
+        "layers.{}.post_attention_layernorm": "blk.{}.attn_output_norm",
+        "layers.{}.post_mlp_layernorm": "blk.{}.layer_output_norm",
+    },
+)
+
 # A layer of the graphs that norm queries and keys head by head.
 _QK_NORM_LAYER = {
     "blk.{}.attn_norm.weight": ("width",),
@@ -436,7 +478,7 @@ _ALL = (
         gated=True,
         defaults=_NOMIC_DEFAULTS,
         fixed=_NOMIC_FIXED,
-        gguf="the names that transformers gives its tensors have no place in the gguf package's map",
+        gguf=_NOMIC_GGUF,
     ),
     Family(
         "eurobert",
@@ -450,7 +492,7 @@ _ALL = (
         gated=True,
         grouped_heads=True,
         final_norm="norm",
-        gguf="its byte-level BPE is not written yet",
+        gguf=_EUROBERT_GGUF,
     ),
 )
 

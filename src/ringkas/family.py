@@ -65,6 +65,8 @@ class Gguf:
         norm_shift: what the file adds to the weights of norms, because transformers adds it at run time.
         windows: its graph has sliding windows; without them a text may be no longer than the window.
         dense: how many Dense modules after the pooling it can compute, without bias or activation.
+        names: llama.cpp's names of transformers' tensors that the package's map has under other names only;
+            `{}` is the layer.
     """
 
     architecture: str
@@ -77,6 +79,7 @@ class Gguf:
     norm_shift: float = 0.0
     windows: bool = False
     dense: int = 0
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

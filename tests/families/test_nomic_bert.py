@@ -64,7 +64,7 @@ def test_the_reference_is_sentence_transformers_own_and_alone_as_in_company(
     check_reference(checkpoint, TEXTS)
 
 
-@pytest.mark.parametrize("target", ["onnx-int8"])
+@pytest.mark.parametrize("target", ["onnx-int8", "gguf-f32"])
 def test_it_goes_all_the_way(checkpoint: Path, target: str, tmp_path: Path) -> None:
     (built,) = build_all(open_checkpoint(checkpoint), [target], tmp_path)
     assert built.report.failures == ()
@@ -72,7 +72,7 @@ def test_it_goes_all_the_way(checkpoint: Path, target: str, tmp_path: Path) -> N
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    "target", ["pytorch-fp32", "onnx-fp32", "onnx-fp16", "onnx-int4", "tensorrt-rtx-fp16"]
+    "target", ["pytorch-fp32", "onnx-fp32", "onnx-fp16", "onnx-int4", "gguf-q8_0", "tensorrt-rtx-fp16"]
 )
 def test_it_goes_everywhere(checkpoint: Path, target: str, tmp_path: Path) -> None:
     if target.startswith("tensorrt"):

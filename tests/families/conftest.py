@@ -70,10 +70,10 @@ def check_targets() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def gguf_cosine() -> Callable[[Checkpoint, Path], float]:
+def gguf_cosine() -> Callable[..., float]:
     """The least cosine of a GGUF of float32 with the reference, when llama.cpp runs it."""
 
-    def least(checkpoint: Checkpoint, folder: Path) -> float:
+    def least(checkpoint: Checkpoint, folder: Path, precision: str = "fp32") -> float:
         pytest.importorskip("llama_cpp", reason="no llama_cpp: make install-all")
         from ringkas.artifact import Artifact, Manifest, Source
         from ringkas.export.to_gguf import write_gguf
@@ -84,7 +84,7 @@ def gguf_cosine() -> Callable[[Checkpoint, Path], float]:
         file = write_gguf(checkpoint, "gguf-f32", folder).model_file
         stated: dict[str, Any] = {"name": "x", "target": "gguf-f32", "engine": "llama.cpp"}
         manifest = Manifest(
-            **stated, precision="fp32", source=Source("x"), encoding=checkpoint.spec, model_file=file
+            **stated, precision=precision, source=Source("x"), encoding=checkpoint.spec, model_file=file
         )
         with LlamaEngine(Artifact(folder, manifest), threads=1) as engine:
             tokenizer = TextTokenizer(checkpoint.path, checkpoint.spec)

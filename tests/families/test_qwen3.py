@@ -20,6 +20,13 @@ def test_the_reference_is_sentence_transformers_own(
     check_reference(shape_folder(name))
 
 
+@pytest.mark.parametrize(("precision", "exact"), [("fp32", True), ("8bit", False)])
+def test_unrounded_weights_get_attention_that_rounds_nothing(
+    shape: Any, gguf_cosine: Any, tmp_path: Path, precision: str, exact: bool
+) -> None:
+    assert (1 - gguf_cosine(shape("qwen3"), tmp_path, precision) < 1e-10) is exact
+
+
 @pytest.mark.full
 def test_it_goes_all_the_way(shape: Any, check_targets: Callable[..., None], tmp_path: Path) -> None:
     check_targets(shape("qwen3"), ["onnx-int8", "gguf-f32"], tmp_path)

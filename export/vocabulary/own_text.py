@@ -17,9 +17,9 @@ import numpy as np
 from ringkas.export.vocabulary.pieces import Mask, Weights
 from ringkas.export.vocabulary.usage import Usage
 
-# How much more of text in general may be expected to change: a twentieth of what changes anyhow. Chosen where
-# news and laws, which chose nothing, lost nothing (`benchmarks/vocabulary_corpus.py --tolerated`).
-TOLERATED = 0.05
+# How much more of text in general may be expected to change: a fiftieth of what changes anyhow. The most at
+# which no text that chose nothing lost anything (`benchmarks/vocabulary_corpus.py --tolerated`).
+TOLERATED = 0.02
 # And a language that loses next to nothing may lose so much of its tokens: a text in ten thousand.
 _NEGLIGIBLE = 3e-6
 

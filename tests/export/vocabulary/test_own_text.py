@@ -48,11 +48,11 @@ def test_the_corpus_gains_and_no_language_s_general_text_loses_more_than_is_tole
     alone = choose(pieces, replace(usage, corpora={}), MUST, ROWS)
     kept = choose(pieces, usage, MUST, ROWS)
     (own_before, before), (own_after, after) = losses(usage, alone), losses(usage, kept)
-    assert own_after < 0.95 * own_before
+    assert own_after < 0.96 * own_before
     for tag, lost in before.items():
-        assert after[tag] <= 1.05 * lost + 3e-6
+        assert after[tag] <= 1.02 * lost + 3e-6
     # It goes as far as it may.
-    assert max(after[tag] / lost for tag, lost in before.items()) > 1.04
+    assert max(after[tag] / lost for tag, lost in before.items()) > 1.015
 
 
 def test_without_the_bound_general_text_pays(

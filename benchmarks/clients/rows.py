@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ringkas.export.to_onnx.format import LEAST_ONNXRUNTIME
+
 GRAPHS = ("onnx-fp32", "onnx-fp16", "onnx-int8", "onnx-int4")
 PLAIN = ("pytorch-fp32",)
 FILES = ("gguf-q8_0",)
@@ -28,6 +30,10 @@ _LLAMA = dict.fromkeys(
 _EDGE = "float steps end in other last bits there, so 8-bit levels at an edge fall on the other side"
 NEAR = 0.999
 _IN_8_BITS = ("onnx-int8", "onnx-int4")
+
+
+def _runs(version: str, least: str) -> bool:
+    return [int(part) for part in version.split(".")] >= [int(part) for part in least.split(".")]
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ CLIENTS: tuple[Client, ...] = (
             "InferenceSession",
             f"onnxruntime-{version}",
             ("run_onnxruntime.py",),
-            GRAPHS,
+            tuple(target for target in GRAPHS if _runs(version, LEAST_ONNXRUNTIME[target])),
             near=dict.fromkeys(_IN_8_BITS, _EDGE),
             remark="the facade's token ids",
         )

@@ -237,7 +237,7 @@ def main() -> None:
             cuts = {tag: subject.cut(tag, kept, pruned) for tag in languages}
             listed.append({"languages": languages, "rows": rows, "by language": compare(encoder, cuts)})
             print(json.dumps(listed[-1]), flush=True)
-        write_result(options.out / "changed.json", listed)
+            write_result(options.out / "changed.json", listed)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 DTYPES: Mapping[str, str] = {
     "model_quantized.onnx": "q8",
     "model_q4.onnx": "q4",
+    "model_q2.onnx": "q2",
     "model_fp16.onnx": "fp16",
     "model.onnx": "fp32",
 }

@@ -60,6 +60,7 @@ LEAST_ONNXRUNTIME: Mapping[str, str] = {
     "onnx-fp16": "1.18",
     "onnx-int8": "1.18",
     "onnx-int4": "1.19",
+    "onnx-int3": "1.19",
 }
 _USUAL_NAME = """It also loads with
 `SentenceTransformer(PATH, backend="onnx")` and Optimum's `ORTModelForFeatureExtraction`.

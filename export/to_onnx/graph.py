@@ -31,12 +31,13 @@ MODEL_FILE = "onnx/model.onnx"
 # Where clients look that want graph and tokenizer in one place.
 FLAT_FILE = "model.onnx"
 UNUSED_INPUT = "token_type_ids"
-# What transformers.js asks for by its `dtype`: fp32, fp16, q8, q4.
+# What transformers.js asks for by its `dtype`: fp32, fp16, q8, q4, and q2, for it has none between.
 TRANSFORMERS_JS_FILES = {
     "onnx-fp32": "onnx/model.onnx",
     "onnx-fp16": "onnx/model_fp16.onnx",
     "onnx-int8": "onnx/model_quantized.onnx",
     "onnx-int4": "onnx/model_q4.onnx",
+    "onnx-int3": "onnx/model_q2.onnx",
 }
 # A protobuf message ends at 2 GiB; the graph around the weights needs some of that.
 EXTERNAL_DATA_FROM = 2**31 - 2**27

@@ -156,6 +156,37 @@ class BlockTable(nn.Module):
         return values.half().float()
 
 
+class CodeTable(nn.Module):
+    """An embedding table of codes: a byte for some neighbours of a row, and 256 entries for each such place.
+
+    What is looked up is a row's codes, and then the entries that they name. So the table takes as little
+    memory as it does disk, and every operator is ONNX's own.
+    """
+
+    weight: Tensor
+    entries: Tensor
+    first: Tensor
+    shape: Tensor
+
+    def __init__(self, codes: Tensor, entries: Tensor) -> None:
+        super().__init__()
+        places, size, values = entries.shape
+        self.width = places * values
+        self.register_buffer("weight", codes)
+        self.register_buffer("entries", entries.flatten(0, 1))
+        self.register_buffer("first", size * torch.arange(places, dtype=torch.int32))
+        self.register_buffer("shape", torch.tensor([0, 0, self.width]))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        named = functional.embedding(ids, self.weight).int() + self.first
+        values = functional.embedding(named, self.entries)
+        if torch.compiler.is_exporting():
+            values = _operator("Reshape", [values, self.shape], (*ids.shape, self.width))
+        else:
+            values = values.flatten(-2)
+        return values.float()
+
+
 def _operator(name: str, inputs: Sequence[Tensor], shape: Sequence[int], **attributes: str) -> Tensor:
     """An operator of ONNX's own with the type of its first input, for what the tracer writes longer."""
     attrs: dict[str, Any] = dict(attributes)

@@ -40,7 +40,7 @@ def read_scheme(file: Path) -> OnnxScheme:
         base["bits_per_weight"] = None
     if stated.get("bits") == 8:
         base["block"] = 0
-    if stated.get("table_bits") == 8:
+    if stated.get("table_bits", 4) != 4:
         base["table_block"] = 0
     try:
         return msgspec.convert(base | stated, OnnxScheme)

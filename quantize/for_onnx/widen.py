@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ringkas.quantize.codebooks import ENTRIES
+from ringkas.quantize.coding import VALUES
 from ringkas.quantize.for_onnx.schemes import OnnxScheme
 from ringkas.quantize.tables import is_token_table, stays_float
 from ringkas.runtimes.batching import batches
@@ -18,7 +20,7 @@ from ringkas.tokens import pad
 # A scale and a bias in float32 for each output channel.
 _CHANNEL_BITS = 64
 _MULTIPLIER_BITS = 8
-_FLOAT_BITS = 32
+_FLOAT_BITS, _HALF_BITS = 32, 16
 # Random directions that a sensitivity is the mean over, beside the texts: it is right to about a tenth.
 _DIRECTIONS = 6
 _SEED = 20
@@ -64,6 +66,46 @@ def losses(
             for name, square in squares.items():
                 totals[name] += float(square) / (2 * _DIRECTIONS * len(rows))
     return totals
+
+
+def table_moment(reference: Reference, table: str, rows: Sequence[Sequence[int]]) -> Tensor:
+    """What an error e in what `table` gives for one token costs the vectors: the M of e' M e, (width, width).
+
+    By the gradients that `losses` goes by, of the tokens of `rows`. Errors of two tokens are taken to have
+    nothing to do with each other.
+    """
+    generator = torch.Generator().manual_seed(_SEED)
+    total, tokens = torch.zeros(()), 0
+    for positions in batches([len(row) for row in rows], _BATCH_TOKENS):
+        # Any id pads: what it gives is masked, so no gradient reaches it.
+        batch = pad([rows[position] for position in positions], pad_id=0)
+        place = _Place()
+        handle = reference.encoder.get_submodule(table).register_forward_hook(place)
+        try:
+            with torch.enable_grad():
+                vectors = reference(
+                    torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
+                )[1]
+        finally:
+            handle.remove()
+        for number in range(_DIRECTIONS):
+            product = (vectors * _across(vectors.detach(), generator)).sum()
+            (gradient,) = torch.autograd.grad(product, [place.added], retain_graph=number < _DIRECTIONS - 1)
+            gradient = gradient.flatten(0, 1)
+            total = total + gradient.T @ gradient
+        tokens += int(batch.attention_mask.sum())
+    return total / (_DIRECTIONS * tokens)
+
+
+class _Place:
+    """A hook that adds nothing to a module's output, but is there for a gradient to reach."""
+
+    added: Tensor
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        self.added = torch.zeros_like(output, requires_grad=True)
+        moved: Tensor = output + self.added
+        return moved
 
 
 class _Changes:
@@ -131,8 +173,10 @@ def room(encoder: nn.Module, linear: Iterable[str], scheme: OnnxScheme) -> float
 def _other_bits(module: nn.Module, name: str, scheme: OnnxScheme) -> float:
     if not isinstance(module, nn.Embedding) or stays_float(module):
         return _FLOAT_BITS
-    if scheme.table_bits == 4 and is_token_table(name):
+    if is_token_table(name) and scheme.table_bits == 4:
         return 4 + 16 / scheme.table_block
+    if is_token_table(name) and scheme.table_bits < 4:
+        return 8 / VALUES[scheme.table_bits] + _HALF_BITS * ENTRIES / module.num_embeddings
     return 8 + _FLOAT_BITS / module.embedding_dim
 
 

@@ -56,7 +56,13 @@ FORMATS: dict[str, Format] = {
         "ringkas.export.to_onnx.format",
         TO_ONNX,
         {"onnxruntime": "ringkas.runtimes.engines.onnxruntime_engine"},
-        {"onnx-fp32": "fp32", "onnx-fp16": "fp16", "onnx-int8": "8bit", "onnx-int4": "4bit"},
+        {
+            "onnx-fp32": "fp32",
+            "onnx-fp16": "fp16",
+            "onnx-int8": "8bit",
+            "onnx-int4": "4bit",
+            "onnx-int3": "3bit",
+        },
     ),
     "gguf": Format(
         "ringkas.export.to_gguf.format",

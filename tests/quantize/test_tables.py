@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ringkas.quantize.for_onnx.layers import BlockTable, QuantizedTable
+from ringkas.quantize.coding import round_table
+from ringkas.quantize.for_onnx.layers import BlockTable, CodeTable, QuantizedTable
 from ringkas.quantize.tables import round_blocks, round_rows, rows_of
 
 
@@ -22,6 +23,7 @@ def test_a_table_that_scales_what_it_looks_up_is_rounded_scaled() -> None:
     for found in (
         QuantizedTable(*round_rows(rows_of(table)))(ids),
         BlockTable(*round_blocks(rows_of(table), 32))(ids),
+        CodeTable(*round_table(rows_of(table), torch.eye(64), 0.1, 4))(ids),
     ):
         ratio = found.norm() / expected.norm()
         assert abs(float(ratio) - 1) < 0.01

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from peers.environments import interpreter
+
+from ringkas import build_all, load, open_checkpoint
+from ringkas.export.build import BuildOptions
+from ringkas.runtimes.parity.judge import cosine
 
 onnx = pytest.importorskip("onnx")
 ROOT = Path(__file__).resolve().parents[3]
@@ -70,3 +75,26 @@ def test_only_dequantize_linear_is_there(kind: str, runs: bool, tmp_path: Path) 
     else:
         assert done.returncode != 0
         assert kind in done.stderr
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("target", ["onnx-int4", "onnx-int3"])
+def test_few_bits_give_their_vectors_there(
+    target: str, small_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not here: apt install npm")
+    checkpoint = open_checkpoint(small_checkpoint(width=64, max_length=64))
+    build_all(checkpoint, [target], tmp_path / "dist", BuildOptions(witness=False))
+    with load(tmp_path / "dist" / target, allow_failed=True) as encoder:
+        ids = [list(map(int, row)) for row in encoder.tokenizer.encode(["a text", "하나 둘 셋", ""])]
+        expected = encoder.encode_ids(ids)
+    cases = [{"ids": row} for row in ids]
+    folder = tmp_path / "dist" / target
+    request = {"folder": str(folder), "model_file": "onnx/model.onnx", "cases": cases}
+    (tmp_path / "request.json").write_text(json.dumps(request), "utf-8")
+    command = ["node", "--liftoff-only", SCRIPT, interpreter("node"), "asyncify", tmp_path / "request.json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = np.array(json.loads(done.stdout.splitlines()[-1])["rows"], dtype=np.float32)
+    assert cosine(expected, found).min() > 0.995

@@ -17,8 +17,11 @@ from ringkas.export.build import BuildOptions
 from ringkas.export.to_onnx.graph import TRANSFORMERS_JS_FILES
 
 PEER = Path(__file__).parents[3] / "benchmarks" / "peers" / "onnxruntime_web.py"
-# What transformers.js appends to `model` for its dtypes fp32, fp16, q8 and q4.
-SUFFIXES = {"onnx-fp32": "", "onnx-fp16": "_fp16", "onnx-int8": "_quantized", "onnx-int4": "_q4"}
+# What transformers.js appends to `model` for its dtypes fp32, fp16, q8, q4 and q2.
+SUFFIXES = {
+    "onnx-fp32": "", "onnx-fp16": "_fp16", "onnx-int8": "_quantized", "onnx-int4": "_q4", "onnx-int3": "_q2",
+}  # fmt: skip
+FEW_BITS = ("onnx-int8", "onnx-int4", "onnx-int3")
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +32,7 @@ def checkpoint(small_checkpoint: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="module")
 def dist(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("js") / "dist"
-    targets = ["onnx-int8", "onnx-int4"]
-    build_all(open_checkpoint(checkpoint), targets, out, BuildOptions(transformers_js=True))
+    build_all(open_checkpoint(checkpoint), FEW_BITS, out, BuildOptions(transformers_js=True))
     return out
 
 
@@ -40,7 +42,7 @@ def test_names() -> None:
     } == TRANSFORMERS_JS_FILES
 
 
-@pytest.mark.parametrize("target", ["onnx-int8", "onnx-int4"])
+@pytest.mark.parametrize("target", FEW_BITS)
 def test_the_graph_has_the_name_and_runs(target: str, dist: Path) -> None:
     artifact = open_artifact(dist / target)
     assert artifact.manifest.model_file == f"onnx/model{SUFFIXES[target]}.onnx"
@@ -62,7 +64,7 @@ def test_what_transformers_js_cannot_read_is_refused(checkpoint: Path, tmp_path:
         build_all(open_checkpoint(checkpoint), ["pytorch-fp32"], tmp_path / "dist", options)
 
 
-@pytest.mark.parametrize("target", ["onnx-int8", "onnx-int4"])
+@pytest.mark.parametrize("target", FEW_BITS)
 def test_onnxruntime_web_gives_the_same_vectors(target: str, dist: Path) -> None:
     packages = os.environ.get("RINGKAS_ONNXRUNTIME_WEB")
     if packages is None or shutil.which("node") is None:

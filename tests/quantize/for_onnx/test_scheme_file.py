@@ -47,6 +47,11 @@ def test_eight_bits_in_place_of_four_need_no_blocks(tmp_path: Path) -> None:
     assert (found.bits, found.block, found.table_bits) == (8, 0, 4)
 
 
+def test_a_table_of_codes_needs_no_blocks(tmp_path: Path) -> None:
+    found = read_scheme(written(tmp_path, {"target": "onnx-int3", "table_bits": 3}))
+    assert (found.bits, found.block, found.table_bits, found.table_block) == (4, 64, 3, 0)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -65,6 +70,8 @@ def test_eight_bits_in_place_of_four_need_no_blocks(tmp_path: Path) -> None:
         ({"target": "onnx-int8", "covariance_width": 0}, "Expected `int` >= 1 - at `covariance_width`"),
         ({"target": "onnx-int8", "wide": ["*"]}, "`wide` is for `bits` 4 only"),
         ({"target": "onnx-int8", "bits": 4, "block": 32}, "`target` must be onnx-int4"),
+        ({"target": "onnx-int4", "table_bits": 2}, "`target` must be onnx-int3"),
+        ({"target": "onnx-int3", "table_block": 32}, "`table_block` is for `table_bits` 4 only"),
         ({"target": "onnx-int8", "activations": {"attention": "row"}}, "these roles: attention input"),
         ({"target": "onnx-int8", "activations": {"attention input": "rows"}}, "at `activations[...]`"),
     ],

@@ -82,5 +82,5 @@ def test_operations_of_minilm_are_those_of_its_shape(demo_artifacts: Path) -> No
 
 def test_every_precision_of_8_bits_and_fewer_is_multiplied_in_integers() -> None:
     found = {precision: is_integer(precision) for precision in FLOORS}
-    assert {name for name, integer in found.items() if integer} == {"8bit", "6bit", "5bit", "4bit"}
+    assert {name for name, integer in found.items() if integer} == {"8bit", "6bit", "5bit", "4bit", "3bit"}
     assert {name for name, integer in found.items() if not integer} == {"fp32", "fp16", "bf16", "fp8"}

@@ -58,7 +58,7 @@ def peers(artifact: Path, gguf: Path, port: int) -> dict[str, Peer]:
         "llama-server": Peer(
             (
                 str(PEERS / "llama-server" / "bin" / "llama-server"),
-                *("-m", file, "--embedding", "--pooling", "mean", "-c", "32768", "-np", "64"),
+                *("-m", file, "--embedding", "--pooling", "mean", "-c", "2048", "-np", "4"),
                 *("-b", "2048", "-ub", "2048", "-t", cores, *at),
             ),
             "query: ",

@@ -160,7 +160,8 @@ class _Expectation:
                 share = _JAPANESE_TABLE_SHARE if "Hira" in language.scripts else _NARROW_SHARE
                 words = (1 - share) * words + share * lettered
         if not language.owns_script:
-            words = normalised(words ** (1 - pieces.trust) * pieces.probability**pieces.trust)
+            tempered = words ** (1 - pieces.trust) * pieces.probability**pieces.trust
+            words = normalised(in_order_of(words, tempered))
         return words
 
     def _with_own_digits(self, language: Language, usage: Weights) -> Weights:
@@ -230,6 +231,17 @@ def count_unspaced(words: Mapping[str, float], segmenter: Segmenter, size: int) 
         rows = after_bracket([word for word, _ in chunk], segmenter)
         counts += rows.spread(np.array([frequency for _, frequency in chunk]), size)
     return counts
+
+
+def in_order_of(weights: Weights, ranking: Weights) -> Weights:
+    """The values of `weights`, the highest where `ranking` is highest.
+
+    A tempered frequency ranks tokens better and says less of how often they occur: its tail is too heavy, and
+    the language would be given the rows of others for a loss that it does not take.
+    """
+    ordered: Weights = np.empty_like(weights)
+    ordered[np.argsort(-ranking, kind="stable")] = np.sort(weights)[::-1]
+    return ordered
 
 
 def normalised(weights: Weights) -> Weights:

@@ -31,7 +31,7 @@ from ringkas.runtimes.parity.search import unmeasured
 from ringkas.targets import target
 from ringkas.tokens import TextTokenizer
 
-TARGETS = ("onnx-int4", "onnx-int8", "onnx-fp16", "onnx-fp32")
+TARGETS = ("onnx-int3", "onnx-int4", "onnx-int8", "onnx-fp16", "onnx-fp32")
 _FLOAT = ("onnx-fp16", "onnx-fp32")
 _CALIBRATION_TOKENS = 8192
 # Of the calibration texts, in hundredths by hash, those that fit; the others choose.

@@ -14,6 +14,7 @@ from ringkas.quantize.for_onnx.twin import Quantizer
 
 # Of all the weights in linear layers, the share that gets 8 bits for 4, or float for 8.
 WIDE_SHARES = (0.0, 0.15, 0.3, 0.5, 0.75, 1.0)
+CODED_SHARES = (0.0, 0.15)  # with more the table of codes would cost more than all else
 FLOAT_SHARES = (0.0, 0.08, 0.25)
 
 
@@ -30,18 +31,22 @@ def ladder(quantizer: Quantizer, progress: Progress = QUIET) -> list[Rung]:
 
     Those with 4 bits are left out, and that is said, where the checkpoint's widths do not fit their blocks.
     """
-    narrow = replace(SCHEMES["onnx-int4"], bits_per_weight=None)
-    eight = SCHEMES["onnx-int8"]
     rungs: list[Rung] = []
-    try:
-        quantizer.check(narrow)
-    except CheckpointError as error:
-        progress.say(f"no 4-bit forms: {error}")
-    else:
+    narrow_forms = (
+        ("onnx-int3", "4 bits and a table of codes", CODED_SHARES), ("onnx-int4", "4 bits", WIDE_SHARES),
+    )  # fmt: skip
+    for name, words, shares in narrow_forms:
+        narrow = replace(SCHEMES[name], bits_per_weight=None)
+        try:
+            quantizer.check(narrow)
+        except CheckpointError as error:
+            progress.say(f"no {name} forms: {error}")
+            continue
         losses = quantizer.losses(narrow)
-        for share in WIDE_SHARES:
+        for share in shares:
             wide = most_sensitive(losses, quantizer.layers, share)
-            rungs.append(Rung(f"4 bits, {share:.0%} of weights 8 bits", replace(narrow, wide=wide)))
+            rungs.append(Rung(f"{words}, {share:.0%} of weights 8 bits", replace(narrow, wide=wide)))
+    eight = SCHEMES["onnx-int8"]
     losses = quantizer.losses(eight)
     for share in FLOAT_SHARES:
         floating = most_sensitive(losses, quantizer.layers, share)

@@ -178,6 +178,7 @@ def checkpoint(small_checkpoint: Callable[..., Path]) -> Path:
 def searched(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     out = tmp_path_factory.mktemp("searched") / "dist"
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ladder, "CODED_SHARES", (0.15,))
         patch.setattr(ladder, "WIDE_SHARES", (0.0, 1.0))
         patch.setattr(ladder, "FLOAT_SHARES", (0.0,))
         return out, run("build", checkpoint, "--min-cosine", 0.97, "--out", out, "--json")
@@ -193,7 +194,8 @@ def test_a_search_leaves_an_artifact_and_the_frontier(searched: tuple[Path, Resu
     artifact = open_artifact(out / chosen["target"])
     assert artifact.size == chosen["bytes"]
     assert artifact.manifest.scheme == chosen["scheme"]
-    assert len(frontier["points"]) == 5
+    assert len(frontier["points"]) == 6
+    assert {one["target"] for one in frontier["points"]} >= {"onnx-int3", "onnx-int4", "onnx-int8"}
     assert all(one["latency"] for one in frontier["points"])
     # The smallest that is near enough: every smaller one falls short.
     for one in frontier["points"]:

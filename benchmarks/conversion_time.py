@@ -15,18 +15,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from results_file import write_result
 
 HERE = Path(__file__).resolve().parents[1]
 BUILD = "import sys; from ringkas.cli import main; sys.exit(main())"
@@ -59,15 +58,13 @@ def main() -> None:
                 )
     report = {
         "model": options.model,
-        "machine": machine(),
         "commits": {tree: commit(source) for tree, source in trees.items()},
         "rounds": options.rounds,
         "targets": {targets: summary(by_tree) for targets, by_tree in runs.items()},
     }
     print(json.dumps(report, indent=1))
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_result(options.json, report)
 
 
 def folder_of(model: str) -> str:
@@ -121,20 +118,6 @@ def summary(by_tree: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         for tree, found in by_tree.items()
     }
     return {"ratio": ratios, "seconds": seconds}
-
-
-def machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": platform.machine(),
-        "processor": sorted(names),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("torch", "transformers", "onnx", "onnxruntime")},
-    }
 
 
 def commit(source: Path) -> str:

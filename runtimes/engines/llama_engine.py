@@ -33,7 +33,7 @@ _FLOAT32 = 0  # GGML_TYPE_F32
 # which unrounded weights do not deserve: 1 minus the cosine becomes 1e-7 in place of 1e-12. The plain form
 # needs memory for the square of the tokens.
 _LARGEST_EXACT = 2048
-_EXACT_TOKENS = 64  # of several texts: each is multiplied with the others' keys too, and masked
+_EXACT_TOKENS = 32  # of several texts: each is multiplied with the others' keys too, and masked
 
 
 class LlamaEngine(Engine):

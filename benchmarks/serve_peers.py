@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -27,13 +26,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from clients.servers import LLAMA_SERVER, free_port
+from peers.environments import PEERS
 from results_file import write_result
 from serve_load import closed_loop, thirty_tokens
 
 from ringkas.errors import RingkasError
 from ringkas.runtimes.measure.http_client import Connections, Server, body_of, first_model
 
-PEERS = Path(__file__).resolve().parents[1] / ".peers"
 _START_SECONDS = 90.0
 
 
@@ -57,7 +57,7 @@ def peers(artifact: Path, gguf: Path, port: int) -> dict[str, Peer]:
         "ringkas": Peer((sys.executable, "-m", "ringkas", "serve", str(artifact), "--port", str(port))),
         "llama-server": Peer(
             (
-                str(PEERS / "llama-server" / "bin" / "llama-server"),
+                str(LLAMA_SERVER),
                 *("-m", file, "--embedding", "--pooling", "mean", "-c", "2048", "-np", "4"),
                 *("-b", "2048", "-ub", "2048", "-t", cores, *at),
             ),
@@ -152,12 +152,6 @@ async def ready(connections: Connections) -> str:
         if time.monotonic() > until:
             raise SystemExit(f"{connections.server.url} does not answer")
         await asyncio.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

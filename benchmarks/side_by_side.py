@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from results_file import write_result
 
 import ringkas
-from ringkas.runtimes.engine import Engine
+from ringkas.runtimes.engine import Engine, usable_cores
 
 
 def main() -> None:
@@ -32,7 +31,7 @@ def main() -> None:
     parser.add_argument("sentences", type=Path)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     texts = options.sentences.read_text("utf-8").splitlines()[: options.count]

@@ -29,7 +29,7 @@ def serving(kind: str, model: Path, limit: int, python: Path) -> Iterator[str]:
     Raises:
         RuntimeError: it ended, or did not answer; what it said is in the message.
     """
-    port = _free_port()
+    port = free_port()
     command, healthy = _command(kind, model, limit, python, port)
     with tempfile.TemporaryFile("w+") as said:
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -66,7 +66,7 @@ def find_llama_server() -> Path:
     return LLAMA_SERVER
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

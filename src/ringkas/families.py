@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from ringkas.errors import CheckpointError
 from ringkas.family import (
@@ -37,24 +38,29 @@ _BERT_ROLES = (
 # llama.cpp's BERT graph has the tanh form of GELU and nothing else; the two differ by less than 5e-4.
 _GELU = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_python")
 
+# What every encoder has that norms after each half of a layer.
+_POST_NORM_SHAPES = {
+    "token_embd.weight": ("width", "vocabulary"),
+    "token_types.weight?": ("width", "token_types"),
+    "token_embd_norm.weight": ("width",),
+    "token_embd_norm.bias": ("width",),
+    **{f"blk.{{}}.attn_{part}.weight": ("width", "width") for part in ("q", "k", "v", "output")},
+    "blk.{}.attn_output_norm.weight": ("width",),
+    "blk.{}.attn_output_norm.bias": ("width",),
+    "blk.{}.ffn_up.weight": ("width", "inner"),
+    "blk.{}.ffn_down.weight": ("inner", "width"),
+    "blk.{}.layer_output_norm.weight": ("width",),
+    "blk.{}.layer_output_norm.bias": ("width",),
+}
+
 _BERT_GGUF = Gguf(
     "bert",
     {
-        "token_embd.weight": ("width", "vocabulary"),
+        **_POST_NORM_SHAPES,
         "position_embd.weight": ("width", "context"),
-        "token_types.weight?": ("width", "token_types"),
-        "token_embd_norm.weight": ("width",),
-        "token_embd_norm.bias": ("width",),
-        **{f"blk.{{}}.attn_{part}.weight": ("width", "width") for part in ("q", "k", "v", "output")},
         **{f"blk.{{}}.attn_{part}.bias?": ("width",) for part in ("q", "k", "v", "output")},
-        "blk.{}.attn_output_norm.weight": ("width",),
-        "blk.{}.attn_output_norm.bias": ("width",),
-        "blk.{}.ffn_up.weight": ("width", "inner"),
         "blk.{}.ffn_up.bias?": ("inner",),
-        "blk.{}.ffn_down.weight": ("inner", "width"),
         "blk.{}.ffn_down.bias?": ("width",),
-        "blk.{}.layer_output_norm.weight": ("width",),
-        "blk.{}.layer_output_norm.bias": ("width",),
     },
     epsilon=("layer_norm_eps", 1e-12),
     required={
@@ -133,9 +139,9 @@ _DECODER_ROLES = (
 )
 
 
-def _rope_keys(config: Config) -> dict[str, GgufValue]:
+def _rope_keys(config: Config, usual: float = 10000.0) -> dict[str, GgufValue]:
     rope = config.get("rope_parameters") or {}
-    return {"rope.freq_base": float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)}
+    return {"rope.freq_base": float(rope.get("rope_theta") or config.get("rope_theta") or usual)}
 
 
 _LLAMA_GGUF = Gguf(
@@ -177,31 +183,15 @@ _EUROBERT_GGUF = Gguf(
 )
 
 
-def _nomic_keys(config: Config) -> dict[str, GgufValue]:
-    rope = config.get("rope_parameters") or {}
-    stated = rope.get("rope_theta") or config.get("rope_theta") or config.get("rotary_emb_base")
-    return {"rope.freq_base": float(stated or 1000.0)}
-
-
 _NOMIC_GGUF = Gguf(
     "nomic-bert",
     {
-        "token_embd.weight": ("width", "vocabulary"),
-        "token_types.weight?": ("width", "token_types"),
-        "token_embd_norm.weight": ("width",),
-        "token_embd_norm.bias": ("width",),
-        **{f"blk.{{}}.attn_{part}.weight": ("width", "width") for part in ("q", "k", "v", "output")},
-        "blk.{}.attn_output_norm.weight": ("width",),
-        "blk.{}.attn_output_norm.bias": ("width",),
+        **_POST_NORM_SHAPES,
         "blk.{}.ffn_gate.weight": ("width", "inner"),
-        "blk.{}.ffn_up.weight": ("width", "inner"),
-        "blk.{}.ffn_down.weight": ("inner", "width"),
-        "blk.{}.layer_output_norm.weight": ("width",),
-        "blk.{}.layer_output_norm.bias": ("width",),
     },
     epsilon=("layer_norm_eps", 1e-12),
     required={"hidden_act": ("silu", None)},
-    keys=_nomic_keys,
+    keys=partial(_rope_keys, usual=1000.0),
     names={
         **{f"layers.{{}}.self_attn.{part}_proj": f"blk.{{}}.attn_{part}" for part in ("q", "k", "v")},
         "layers.{}.post_attention_layernorm": "blk.{}.attn_output_norm",

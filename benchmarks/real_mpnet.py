@@ -25,6 +25,7 @@ import numpy as np
 from results_file import write_result
 
 from ringkas import build_all, load, load_reference_encoder, open_checkpoint
+from ringkas.export.build import BuildOptions
 from ringkas.runtimes.encoder import Encoder
 from ringkas.runtimes.engine import Vectors
 from ringkas.runtimes.parity.judge import cosine
@@ -93,7 +94,7 @@ def measure(options: Any) -> None:
         expected = reference.encode(sentences)
         rows["reference"] = {"alone_and_among_others": alone_and_among(reference, sentences, expected)}
     for target in options.target or TARGETS:
-        (built,) = build_all(checkpoint, [target], options.work, overwrite=True)
+        (built,) = build_all(checkpoint, [target], options.work, BuildOptions(overwrite=True))
         report = built.report
         rows[target] = {
             "probe": {"passed": report.passed, "min": report.cosine_min, "mean": report.cosine_mean},

@@ -26,7 +26,7 @@ _ENGINE_EVERY, ENGINE_TEXTS = 4, 110
 # The least cosine of a text alone with the same among others (docs/gguf.md, docs/low-bits.md).
 LEAST_COSINE: Mapping[str, float] = {
     "pytorch": 0.99999, "onnx": 0.99999, "onnx with external data": 0.9999, "onnx in 8 bits": 0.99999,
-    "onnx in 4 bits": 0.99999, "gguf": 0.999, "gguf in 4 bits": 0.995, "compact tokenizer": 0.99999,
+    "onnx in 4 bits": 0.99999, "gguf": 0.99999, "gguf in 4 bits": 0.99999, "compact tokenizer": 0.99999,
 }  # fmt: skip
 # A text of 100,000 characters that may not be cut takes longest; this is for a busy machine of two cores.
 SLOWEST = 20.0

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,16 +35,17 @@ pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: pip 
 from llama_strings import compare_strings, llama_tokens
 
 from ringkas.export.to_gguf import write_gguf
+from ringkas.runtimes.engines import llama_engine
 from ringkas.runtimes.engines.llama_engine import LlamaEngine, open_engine
 from ringkas.runtimes.engines.llama_header import read_header
 
 
-def artifact_of(folder: Path, spec: EncodingSpec, model_file: str) -> Artifact:
+def artifact_of(folder: Path, spec: EncodingSpec, model_file: str, precision: str = "fp32") -> Artifact:
     manifest = Manifest(
         name="x",
         target="gguf-f32",
         engine="llama.cpp",
-        precision="fp32",
+        precision=precision,
         source=Source("x"),
         encoding=spec,
         model_file=model_file,
@@ -79,6 +80,24 @@ def test_a_batch_equals_its_rows(encoder: Encoder, sample: list[str]) -> None:
     alone = np.stack([encoder.encode(text) for text in sample])
     np.testing.assert_allclose(together, alone, atol=2e-3)
     assert (together * alone).sum(1).min() > 0.99999
+
+
+def least_apart(artifact: Artifact, demo: Checkpoint, sample: Sequence[str]) -> float:
+    """The least cosine of a text alone with the same among the others."""
+    with Encoder(demo.spec, TextTokenizer(demo.path, demo.spec), open_engine(artifact, 1, None)) as encoder:
+        together = encoder.encode(sample)
+        alone = np.stack([encoder.encode(text) for text in sample])
+    return float((together * alone).sum(1, dtype=np.float64).min())
+
+
+def test_in_8_bits_a_text_is_the_same_in_company(
+    demo: Checkpoint, sample: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_gguf(demo, "gguf-q8_0", tmp_path).model_file
+    artifact = artifact_of(tmp_path, demo.spec, file, "q8_0")
+    assert least_apart(artifact, demo, sample) > 0.999999
+    monkeypatch.setitem(llama_engine._TOKENS_TOGETHER, "q8_0", 256)
+    assert least_apart(artifact, demo, sample) < 0.9999
 
 
 def test_bulk_is_not_slower_than_one_by_one(encoder: Encoder, sample: list[str]) -> None:

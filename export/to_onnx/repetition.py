@@ -1,4 +1,4 @@
-"""Equal layers are traced once: a graph of the first few layers, and the others copied from those.
+"""Equal layers are traced once: a graph of the first of each kind, and the others copied from those.
 
 To trace a layer takes a second or two, to copy its nodes none, so that a conversion no longer grows with
 the depth. What is copied is what PyTorch's exporter wrote: the nodes that it marks as a layer's own, with the
@@ -64,17 +64,10 @@ def _stack(encoder: Any) -> _Stack | None:
     for path, layers in encoder.named_modules():
         if isinstance(layers, nn.ModuleList) and len(layers) == depth:
             kinds = _kinds(encoder, layers)
-            # A source is never the first layer: what comes to it is not a layer's output.
-            sources = [_first_place(kinds, index) for index in range(len(kinds))]
+            sources = [kinds.index(kind) for kind in kinds]
             traced = 1 + max(sources)
             return _Stack(path, layers, sources, traced) if traced < len(layers) else None
     return None
-
-
-def _first_place(kinds: Sequence[object], index: int) -> int:
-    return (
-        index if index == 0 else next(place for place in range(1, index + 1) if kinds[place] == kinds[index])
-    )
 
 
 def _kinds(encoder: Any, layers: nn.ModuleList) -> list[object]:
@@ -117,20 +110,21 @@ def _repeat(model: onnx_ir.Model, stack: _Stack) -> None:
     """Puts the layers that were not traced between the last one that was and what follows it.
 
     Raises:
-        _Unlike: the nodes of a layer cannot be told, or more than its hidden state leaves it.
+        _Unlike: the nodes of a layer or its input cannot be told, or more than its hidden state leaves it.
     """
     graph = model.graph
     owned = _owned(graph, stack)
-    hidden = [_hidden(graph, nodes) for nodes in owned]
-    end, last = owned[-1][-1], hidden[-1]
+    left = [_left(graph, nodes) for nodes in owned]
+    entered = [_entered(owned[0], left[0]), *left]
+    end, last = owned[-1][-1], left[-1]
     following = [(use.node, use.idx) for use in last.uses()]
     value = last
     for index in range(stack.traced, len(stack.layers)):
         source = stack.sources[index]
-        copy = _Copy(graph, stack, index, {hidden[source - 1]: value})
+        copy = _Copy(graph, stack, index, {entered[source]: value})
         nodes = [copy.node(node) for node in owned[source]]
         graph.insert_after(end, nodes)
-        end, value = nodes[-1], copy.value(hidden[source])
+        end, value = nodes[-1], copy.value(left[source])
     for node, place in following:
         node.replace_input_with(place, value)
     for place, output in enumerate(graph.outputs):
@@ -154,7 +148,22 @@ def _owned(graph: onnx_ir.Graph, stack: _Stack) -> list[list[onnx_ir.Node]]:
     return owned
 
 
-def _hidden(graph: onnx_ir.Graph, nodes: Sequence[onnx_ir.Node]) -> onnx_ir.Value:
+def _entered(nodes: Sequence[onnx_ir.Node], left: onnx_ir.Value) -> onnx_ir.Value:
+    """The one value of the shape of a layer's output that the layer is given: its hidden state."""
+    inside = set(nodes)
+    given = {
+        value
+        for node in nodes
+        for value in node.inputs
+        if value is not None and value.producer() not in inside and not value.is_initializer()
+    }
+    alike = [value for value in given if value.shape is not None and value.shape == left.shape]
+    if len(alike) != 1:
+        raise _Unlike
+    return alike[0]
+
+
+def _left(graph: onnx_ir.Graph, nodes: Sequence[onnx_ir.Node]) -> onnx_ir.Value:
     """The one value of a layer that is used outside it."""
     inside = set(nodes)
     leaving = [

@@ -19,7 +19,7 @@ from ringkas.tokens import TextTokenizer, pad
 
 # Of one forward pass: enough that adding its products costs little beside making them.
 _BATCH_TOKENS = 1024
-_PANEL = 512  # rows of a product that are made together
+_PANEL = 256  # rows of a product that are made together
 # What the covariances that are held at a time may take: with more, the texts are run once for each part.
 _MOST_BYTES = 2**31
 
@@ -118,10 +118,10 @@ def collect(
     """
     modules = dict(reference.encoder.named_modules())
     gathered: dict[Group, _Gathered] = {group: _Gathered(covariance_width) for group in wanted}
-    real = torch.empty(0)
+    real = torch.empty(0, dtype=torch.int64)
 
     def adder(one: _Gathered) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda module, inputs: one.add(inputs[0][real].float())
+        return lambda module, inputs: one.add(inputs[0].flatten(0, 1).index_select(0, real).float())
 
     handles = [modules[group.names[0]].register_forward_pre_hook(adder(gathered[group])) for group in wanted]
     try:
@@ -130,7 +130,7 @@ def collect(
                 # Any id pads: what it gives is masked, and left out.
                 batch = pad([rows[position] for position in positions], pad_id=0)
                 mask = torch.from_numpy(batch.attention_mask)
-                real = mask.bool()
+                real = mask.flatten().nonzero()[:, 0]
                 reference(torch.from_numpy(batch.input_ids), mask)
     finally:
         for handle in handles:

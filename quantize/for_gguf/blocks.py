@@ -6,7 +6,7 @@ The layouts are those of ggml's `block_q4_0` and its like (ggml/src/ggml-common.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +112,8 @@ class LevelGrid:
         ), error.where(better, least)
 
     def _levels_of(self, weights: torch.Tensor, scales: Scales) -> torch.Tensor:
-        return self._nearest_levels[self._intervals(weights, scales)]
+        intervals = self._intervals(weights, scales)
+        return self._nearest_levels.index_select(0, intervals.flatten()).view(intervals.shape)
 
     def _intervals(self, weights: torch.Tensor, scales: Scales) -> torch.Tensor:
         if self.format.affine:
@@ -120,20 +121,23 @@ class LevelGrid:
         halves = (weights * (2 / scales.scale)).floor_().clamp_(-_REACH, _REACH)
         return halves.int().add_(_REACH)
 
-    def _candidates(self, weights: torch.Tensor) -> list[Scales]:
+    def _candidates(self, weights: torch.Tensor) -> Iterator[Scales]:
         import torch
 
         low, high = weights.amin(1, keepdim=True), weights.amax(1, keepdim=True)
         top, bottom = self.format.levels[-1], self.format.levels[0]
         if self.format.affine:
-            middle, span = (low + high) / 2, high - low
             shrinks = torch.linspace(0.7, 1.05, 8)
-            return [_stored(span * shrink / (top - bottom), middle - span * shrink / 2) for shrink in shrinks]
-        zero = torch.zeros_like(low)
-        largest = torch.where(high > -low, high, low)  # with its sign: the longer side of the levels gets it
-        steps = torch.linspace(0.72, 1.16, 12) if self.format.bits < 8 else torch.linspace(0.97, 1.0, 4)
-        ends = (bottom, top) if self.format.bits < 8 else (top,)
-        return [_stored(largest * step / end, zero) for end in ends for step in steps]
+            middle, span = (low + high) / 2, (high - low) * shrinks
+            found = _stored(span / (top - bottom), middle - span / 2)
+        else:
+            # With its sign: the longer side of the levels gets it.
+            largest = torch.where(high > -low, high, low)
+            steps = torch.linspace(0.72, 1.16, 12) if self.format.bits < 8 else torch.linspace(0.97, 1.0, 4)
+            ends = (bottom, top) if self.format.bits < 8 else (top,)
+            scale = torch.cat([largest * steps / end for end in ends], dim=1)
+            found = _stored(scale, torch.zeros_like(scale))
+        return map(Scales, torch.split(found.scale, 1, dim=1), torch.split(found.minimum, 1, dim=1))
 
     def _refitted(self, weights: torch.Tensor, importance: torch.Tensor, scales: Scales) -> Scales:
         """The least squares' scale and minimum for the codes that `scales` gives."""

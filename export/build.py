@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from ringkas.artifact import Artifact, open_artifact
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, TargetError
 from ringkas.export.finish import Job, make, writer_of
-from ringkas.export.memory import is_streamed, require_memory
+from ringkas.export.memory import float32_bytes, is_streamed, require_memory
 from ringkas.export.to_onnx.graph import TRANSFORMERS_JS_FILES
 from ringkas.export.to_tensorrt.plan import PlanOptions
 from ringkas.export.vocabulary.counting import calibration_texts
@@ -20,8 +20,10 @@ from ringkas.extras import require_part
 from ringkas.files import refuse_existing, scratch_folder, staged_folder
 from ringkas.progress import QUIET, Progress
 from ringkas.quantize.for_onnx.schemes import OnnxScheme
+from ringkas.runtimes.parity.beside import probing
 from ringkas.runtimes.parity.judge import ParityReport
-from ringkas.runtimes.parity.verify import reference_probe, streamed_probe
+from ringkas.runtimes.parity.probe import Probe
+from ringkas.runtimes.parity.verify import streamed_probe
 from ringkas.runtimes.parity.witness import require_witness
 from ringkas.targets import Target, target
 
@@ -146,23 +148,37 @@ def build_all(
     _check_options(chosen, options)
     require_engines(chosen)
     require_memory(checkpoint, chosen, options.memory)
-    if options.witness and not is_streamed(checkpoint, options.memory):
+    streamed = is_streamed(checkpoint, options.memory)
+    if options.witness and not streamed:
         require_witness(checkpoint)
     for one in chosen:
         writer_of(one).check(checkpoint, one, options)
     out = Path(out)
     refuse_existing([out / target.name for target in chosen], overwrite=options.overwrite)
-    with pruned(checkpoint, options.prune, out, progress) as source:
-        if is_streamed(checkpoint, options.memory):
-            probe = streamed_probe(checkpoint, source.languages, progress)
-        else:
-            probe = reference_probe(checkpoint, source.languages, witness=options.witness, progress=progress)
+    with (
+        pruned(checkpoint, options.prune, out, progress) as source,
+        _probing(source, options, progress, streamed=streamed) as probe,
+    ):
         built = []
         for one in chosen:
             with staged_folder(out / one.name, overwrite=options.overwrite) as folder:
                 report = make(Job(source, one, folder, options, progress), probe)
             built.append(Built(open_artifact(out / one.name), report))
     return built
+
+
+@contextmanager
+def _probing(
+    checkpoint: Checkpoint, options: BuildOptions, progress: Progress, *, streamed: bool
+) -> Iterator[Callable[[], Probe]]:
+    """What gives the probe set as the reference encodes it, which may be done beside the writing."""
+    if streamed:
+        probe = streamed_probe(checkpoint, checkpoint.languages, progress)
+        yield lambda: probe
+        return
+    bytes_needed = float32_bytes(checkpoint)
+    with probing(checkpoint, bytes_needed, witness=options.witness, progress=progress) as given:
+        yield given
 
 
 def _check_options(targets: Sequence[Target], options: BuildOptions) -> None:

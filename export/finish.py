@@ -6,7 +6,7 @@ leaves its files in the job's folder, and the judge's report is left beside them
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -77,12 +77,14 @@ def writer_of(target: Target) -> Writer:
     return cast(Writer, import_module(target.format.writer))
 
 
-def make(job: Job, probe: Probe) -> ParityReport:
-    """Writes the job's artifact, seals it and judges it; the report."""
+def make(job: Job, probing: Callable[[], Probe]) -> ParityReport:
+    """Writes the job's artifact, seals it and judges it by what `probing` gives; the report."""
     writer = writer_of(job.target)
     with job.progress.stage(f"writing {job.target.name}"):
         write_layout(job.checkpoint, job.folder)
-        artifact = finish(job.checkpoint, job.target, writer.write(job), probe, job.folder)
+        written = writer.write(job)
+    probe = probing()
+    artifact = finish(job.checkpoint, job.target, written, probe, job.folder)
     return writer.judge(job, artifact, probe)
 
 

@@ -23,7 +23,7 @@ def is_streamed(checkpoint: Checkpoint, memory: int | None = None) -> bool:
         checkpoint: what is to be converted; only the headers of its weights are read.
         memory: bytes; the machine's own where None.
     """
-    return _needed(checkpoint) > _allowed(memory)
+    return float32_bytes(checkpoint) > _allowed(memory)
 
 
 def require_memory(checkpoint: Checkpoint, targets: Sequence[Target], memory: int | None = None) -> None:
@@ -37,7 +37,7 @@ def require_memory(checkpoint: Checkpoint, targets: Sequence[Target], memory: in
     """
     if not is_streamed(checkpoint, memory):
         return
-    needed, allowed = _needed(checkpoint) / 1e9, _allowed(memory) / 1e9
+    needed, allowed = float32_bytes(checkpoint) / 1e9, _allowed(memory) / 1e9
     whole = [one.name for one in targets if not one.format.streams]
     if not whole and checkpoint.family.final_norm:
         return
@@ -52,7 +52,8 @@ def require_memory(checkpoint: Checkpoint, targets: Sequence[Target], memory: in
     )
 
 
-def _needed(checkpoint: Checkpoint) -> int:
+def float32_bytes(checkpoint: Checkpoint) -> int:
+    """What the weights take in the reference; only their headers are read."""
     return _BYTES * parameters(read_tensors(checkpoint.path))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from ringkas import errors
@@ -65,3 +67,17 @@ def test_panic_of_rust_is_an_error() -> None:
         raise PanicException("index out of range\nnote: run with RUST_BACKTRACE=1")
     with pytest.raises(KeyboardInterrupt), panics_as_errors():
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TextError("it broke", why="it was old", fix="Buy another"),
+        MissingExtra("onnxruntime", "onnx"),
+        MissingExtra("torch", "export", fix="Install it"),
+    ],
+)
+def test_another_process_raises_the_same(error: RingkasError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (type(error), str(error))
+    assert (again.what, again.why, again.fix) == (error.what, error.why, error.fix)

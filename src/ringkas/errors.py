@@ -19,6 +19,10 @@ class RingkasError(Exception):
         cause = ": ".join(part for part in (what, why) if part)
         super().__init__(" ".join(_sentence(part) for part in (cause, fix) if part))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """For another process: whatever a kind of error is made from, it comes out as it went in."""
+        return _remade, (type(self), self.what, self.why, self.fix)
+
 
 class CheckpointError(RingkasError):
     """The model to convert cannot be read, or is of a kind that is not supported."""
@@ -49,6 +53,12 @@ class MissingExtra(RingkasError):
             why=f"this needs the extra [{extra}]",
             fix=fix or f"Run: pip install 'ringkas[{extra}]'",
         )
+
+
+def _remade(kind: type[RingkasError], what: str, why: str, fix: str) -> RingkasError:
+    error = kind.__new__(kind)
+    RingkasError.__init__(error, what, why=why, fix=fix)
+    return error
 
 
 @contextmanager

@@ -6,8 +6,9 @@
 
 Every build is a process of its own, `ringkas build MODEL --target ...`, from its imports to the verified
 artifact. The rounds go round: one build of the base, one of this tree, for each `--target`; with commas it is
-one build of several targets. Seconds on the clock and seconds of processor time are both kept: on a machine
-that is shared the second are the ones to compare.
+one build of several targets. Targets that an earlier run of the same two commits left in the file stay there.
+Seconds on the clock and of processor time are both kept: on a machine that is shared the second are the
+ones to compare.
 """
 
 from __future__ import annotations
@@ -64,7 +65,17 @@ def main() -> None:
     }
     print(json.dumps(report, indent=1))
     if options.json:
+        report["targets"] = kept(options.json, report) | report["targets"]
         write_result(options.json, report)
+
+
+def kept(file: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """Targets that an earlier run of the same commits, model and rounds left in the file."""
+    if not file.is_file():
+        return {}
+    earlier = json.loads(file.read_text(encoding="utf-8"))
+    same = all(earlier.get(key) == report[key] for key in ("model", "commits", "rounds"))
+    return dict(earlier["targets"]) if same else {}
 
 
 def folder_of(model: str) -> str:

@@ -64,7 +64,7 @@ _BERT_GGUF = Gguf(
     },
     epsilon=("layer_norm_eps", 1e-12),
     required={
-        "hidden_act": _GELU,
+        "hidden_act": (*_GELU, None),  # unstated it is what transformers takes: gelu
         "position_embedding_type": ("absolute", None),
         "is_decoder": (False, None),
     },

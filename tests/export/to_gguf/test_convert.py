@@ -288,6 +288,13 @@ def test_a_swapped_tensor_is_seen(tiny: Checkpoint, tmp_path: Path, target: str)
     assert cosines(converted.encode(texts), right).min() < 0.999
 
 
+def test_an_activation_that_is_not_stated_is_transformers_own(tiny: Checkpoint, tmp_path: Path) -> None:
+    unstated = replace(tiny, config={key: value for key, value in tiny.config.items() if key != "hidden_act"})
+    assert len(unstated.config) == len(tiny.config) - 1
+    right = convert(tiny, "gguf-f32", tmp_path / "stated").encode(["a text"])
+    assert (convert(unstated, "gguf-f32", tmp_path / "not stated").encode(["a text"]) == right).all()
+
+
 def test_only_what_llama_cpp_computes_is_converted(
     shapes: Any, tiny_unigram: Any, random_checkpoint: Any, tmp_path: Path
 ) -> None:

@@ -241,7 +241,8 @@ def measure(folder: Path, targets: Sequence[str], scratch: Path) -> dict[str, An
                 check(checkpoint, target)
             except RingkasError as error:
                 cells[target] = {**stamp, "refused": " ".join(str(error).split())}
-        for built in build_all(checkpoint, [target for target in targets if target not in cells], out):
+        left = [target for target in targets if target not in cells]
+        for built in build_all(checkpoint, left, out) if left else ():
             cells[built.artifact.path.name] = {**stamp, **judged(built)}
     for target, cell in cells.items():
         print(f"{folder.name} {target}: {cell}", file=sys.stderr, flush=True)

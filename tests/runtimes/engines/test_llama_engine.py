@@ -25,6 +25,8 @@ from ringkas.artifact import Artifact, Manifest, Source
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError
 from ringkas.runtimes.encoder import Encoder
+from ringkas.runtimes.engine import Vectors
+from ringkas.runtimes.parity.judge import cosine
 from ringkas.runtimes.pooling import pool
 from ringkas.spec import EncodingSpec
 from ringkas.tokens import TextTokenizer, pad
@@ -76,18 +78,20 @@ def sample() -> list[str]:
 
 
 def test_a_batch_equals_its_rows(encoder: Encoder, sample: list[str]) -> None:
-    together = encoder.encode(sample)
-    alone = np.stack([encoder.encode(text) for text in sample])
+    together, alone = together_and_alone(encoder, sample)
     np.testing.assert_allclose(together, alone, atol=2e-3)
-    assert (together * alone).sum(1).min() > 0.99999
+    assert cosine(together, alone).min() > 0.99999
+
+
+def together_and_alone(encoder: Encoder, sample: Sequence[str]) -> tuple[Vectors, Vectors]:
+    """Each text's vector among the others, and by itself."""
+    return encoder.encode(sample), np.stack([encoder.encode(text) for text in sample])
 
 
 def least_apart(artifact: Artifact, demo: Checkpoint, sample: Sequence[str]) -> float:
     """The least cosine of a text alone with the same among the others."""
     with Encoder(demo.spec, TextTokenizer(demo.path, demo.spec), open_engine(artifact, 1, None)) as encoder:
-        together = encoder.encode(sample)
-        alone = np.stack([encoder.encode(text) for text in sample])
-    return float((together * alone).sum(1, dtype=np.float64).min())
+        return float(cosine(*together_and_alone(encoder, sample)).min())
 
 
 def test_in_8_bits_a_text_is_the_same_in_company(

@@ -157,7 +157,10 @@ def build_all(
     refuse_existing([out / target.name for target in chosen], overwrite=options.overwrite)
     with (
         pruned(checkpoint, options.prune, out, progress) as source,
-        _probing(source, options, progress, streamed=streamed) as probe,
+        # The reference is the model as it was before the cut, which is what the artifact is held against.
+        _probing(
+            replace(checkpoint, languages=source.languages), options, progress, streamed=streamed
+        ) as probe,
     ):
         built = []
         for one in chosen:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from ringkas.artifact import Artifact
 from ringkas.errors import ArtifactError
 from ringkas.extras import load_onnxruntime
+from ringkas.forks import ForkSafeLock
 from ringkas.runtimes.engine import Engine, Vectors, usable_cores
 from ringkas.runtimes.engines.onnx_check import check_graph
 from ringkas.spec import SENTENCE_OUTPUT, TOKEN_OUTPUT
@@ -44,18 +45,18 @@ class OrtEngine(Engine):
         spec = artifact.manifest.encoding
         super().__init__(spec.dimension, spec.max_length)
         check_graph(artifact.model_path)
-        self._model = artifact.model_path
+        self._model, self._threads = artifact.model_path, threads
         self._session = open_session(self._model, threads, device)
-        # On the CPU the calling thread does what its pool has not begun, so that a pool of none is no harm.
+        self._session_process = self._process
         self.survives_fork = self._session.get_providers() == [_PROVIDERS["cpu"]]
         self._narrow: Any = None
-        self._narrow_lock = Lock()
+        self._lock = ForkSafeLock()
         twice = self.survives_fork and _bytes(artifact) < _LARGEST_TWICE
         self._workers = (threads or usable_cores()) if twice else 1
 
     def prepare_many(self) -> None:
         """Opens the session of one thread that several batches at a time run in."""
-        with self._narrow_lock:
+        with self._lock:
             if self._workers > 1 and self._narrow is None:
                 self._narrow = open_session(self._model, 1, "cpu")
 
@@ -97,11 +98,22 @@ class OrtEngine(Engine):
     def _output(self, batch: TokenBatch, name: str, session: Any = None) -> Vectors:
         feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         try:
-            return np.asarray((session or self._session).run([name], feed)[0])
+            return np.asarray((session or self._own_session()).run([name], feed)[0])
         except Exception as error:  # a type for each status: an id without a row, shapes that do not fit
             if not type(error).__module__.startswith("onnxruntime"):
                 raise  # a signal's handler raised it, or the memory is full
             raise ArtifactError("ONNX Runtime could not run a batch", why=_first_line(error)) from None
+
+    def _own_session(self) -> Any:
+        """The session; in a forked process one of its own, for the threads of the parent's stayed there."""
+        if self._session_process != os.getpid() and self._threads != 1:
+            with self._lock:
+                if self._session_process != os.getpid():
+                    # The parent's is kept: to free it would be to wait for its threads.
+                    self._parents = self._session
+                    self._session = open_session(self._model, self._threads, "cpu")
+                    self._session_process = os.getpid()
+        return self._session
 
     def _close(self) -> None:
         self._session = self._narrow = None

@@ -6,16 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Encoding, Tokenizer, normalizers
 
 from ringkas.compact import open_compact
 from ringkas.cutting import boundary, may_cut
 from ringkas.errors import CheckpointError, panics_as_errors
 from ringkas.files import read_whole
+from ringkas.forks import ForkSafeLock, is_forked
 from ringkas.spec import EncodingSpec
 from ringkas.tokenizer_config import changes_tokenizer, resolve
 
@@ -47,7 +47,7 @@ class TextTokenizer:
     def __init__(self, folder: Path, spec: EncodingSpec) -> None:
         self._file = folder / TOKENIZER_FILE
         self._spec = spec
-        self._lock = Lock()
+        self._lock = ForkSafeLock()
         self._opened: Tokenizer | None = None
         self._cuttable: bool | None = None
         self._compact = open_compact(folder, spec)
@@ -71,18 +71,25 @@ class TextTokenizer:
                 self._full().encode(text).ids if row is None else row
                 for row, text in zip(rows, texts, strict=True)
             ]
-        if len(texts) == 1:  # no thread pool for one text
-            return [self._full().encode(texts[0]).ids]
-        return [encoding.ids for encoding in self._full().encode_batch_fast(list(texts))]
+        return [encoding.ids for encoding in self._encodings(texts)]
 
     def encode_parts(self, texts: Sequence[str]) -> list[list[list[int]]]:
         """The ids of each whole text, in parts of at most `max_length`: the first is what `encode` gives.
 
         Every part has its special tokens; only a text over the limit has more than one.
         """
+        return [[one.ids, *(more.ids for more in one.overflowing)] for one in self._encodings(texts)]
+
+    def _encodings(self, texts: Sequence[str]) -> Sequence[Encoding]:
+        """By the thread pool of `tokenizers`, but for a single text, and in a forked process.
+
+        Its threads do not come along through a fork, and a child would wait for them.
+        """
         full = self._full()
-        encodings = [full.encode(texts[0])] if len(texts) == 1 else full.encode_batch_fast(list(texts))
-        return [[one.ids, *(more.ids for more in one.overflowing)] for one in encodings]
+        if len(texts) == 1 or is_forked():
+            return [full.encode(text) for text in texts]
+        encodings: Sequence[Encoding] = full.encode_batch_fast(list(texts))
+        return encodings
 
     def special_counts(self) -> tuple[int, int]:
         """How many special tokens stand before and after the ids of a text."""

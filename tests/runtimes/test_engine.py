@@ -128,6 +128,39 @@ def test_forked_process_gets_an_error_or_the_same_vectors(built: Path, target: s
         np.testing.assert_array_equal(encoder.encode(texts), expected)
 
 
+# Threads that a forked process has not: a lock is held for good there, and a pool does nothing.
+
+FORKED = """
+import os, signal, sys, threading
+import ringkas
+texts = [f"text {number}" for number in range(20)]
+encoder = ringkas.load(sys.argv[1], threads=2)
+expected = encoder.encode(texts)
+held = [encoder.engine._lock, encoder.tokenizer._lock]
+def hold():
+    for lock in held:
+        lock.__enter__()
+holder = threading.Thread(target=hold)
+holder.start(); holder.join()
+child = os.fork()
+if not child:
+    signal.alarm(30)
+    same = (encoder.encode(texts) == expected).all()
+    with ringkas.load(sys.argv[1], threads=2) as own:
+        same = same and (own.encode(texts) == expected).all()
+    os._exit(0 if same else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize("parallelism", ["true", "false"])
+def test_fork_of_a_process_whose_threads_hold_locks(built: Path, parallelism: str) -> None:
+    environment = os.environ | {"TOKENIZERS_PARALLELISM": parallelism}
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(built / "onnx-fp32")]
+    subprocess.run(command, env=environment, check=True, timeout=120)
+
+
 # The process
 
 

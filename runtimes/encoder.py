@@ -226,10 +226,23 @@ def load(  # noqa: PLR0913 (each is independent of the others)
         tokenizer = beside.submit(TextTokenizer, opened.path, spec)
         running: Engine = module.open_engine(opened, threads, device, **options)
     try:
+        _require_sizes(opened, running)
         return Encoder(spec, tokenizer.result(), running)
     except Exception:
         running.close()
         raise
+
+
+def _require_sizes(artifact: Artifact, engine: Engine) -> None:
+    """An engine that goes by the artifact's own configuration must come to the sizes of its manifest."""
+    spec = artifact.manifest.encoding
+    if (engine.dimension, engine.max_length) != (spec.dimension, spec.max_length):
+        raise ArtifactError(
+            f"{artifact.path} contradicts its manifest",
+            why=f"its model has {engine.dimension} dimensions and texts of {engine.max_length} tokens, "
+            f"the manifest says {spec.dimension} and {spec.max_length}",
+            fix="Build the artifact again",
+        )
 
 
 def _engine_module(artifact: Artifact, asked: str | None, dtype: str | None) -> str:

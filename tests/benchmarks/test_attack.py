@@ -114,6 +114,29 @@ def test_parser_that_reads_outside_the_folder_is_caught(
         ringkas.load(victim)
 
 
+@pytest.mark.parametrize("change", ["pooling", "length"])
+def test_checkpoint_that_contradicts_the_manifest_is_refused(
+    subjects: list[Subject], tmp_path: Path, change: str
+) -> None:
+    """A PyTorch artifact has the sizes of its vectors twice: in the manifest, and in its checkpoint's files."""
+    victim = Path(shutil.copytree(subjects[1].folder, tmp_path / "victim"))
+    name, key, value = {
+        "pooling": ("1_Pooling/config.json", "pooling_mode_max_tokens", True),
+        "length": ("sentence_bert_config.json", "max_seq_length", 16),
+    }[change]
+    file = victim / name
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), key: value}), "utf-8")
+    files.sign_anew(victim)
+    with pytest.raises(ArtifactError, match="contradicts its manifest"):
+        ringkas.load(victim, allow_failed=True)
+
+
+def test_manifest_of_holes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "ringkas.json").open("wb") as stream:
+        stream.truncate(1 << 40)
+    files.sign_anew(tmp_path)
+
+
 def test_forged_artifact_is_whole(subjects: list[Subject], tmp_path: Path) -> None:
     """The attacker's pen is good: what it signs anew passes every checksum."""
     victim = tmp_path / "victim"

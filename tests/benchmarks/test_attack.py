@@ -118,7 +118,7 @@ def test_parser_that_reads_outside_the_folder_is_caught(
 def test_checkpoint_that_contradicts_the_manifest_is_refused(
     subjects: list[Subject], tmp_path: Path, change: str
 ) -> None:
-    """A PyTorch artifact has the sizes of its vectors twice: in the manifest, and in its checkpoint's files."""
+    """A PyTorch artifact states the sizes of its vectors twice: in the manifest, and in its checkpoint."""
     victim = Path(shutil.copytree(subjects[1].folder, tmp_path / "victim"))
     name, key, value = {
         "pooling": ("1_Pooling/config.json", "pooling_mode_max_tokens", True),

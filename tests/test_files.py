@@ -522,6 +522,19 @@ def test_permission_is_what_is_missing_and_is_said_before_any_work(tmp_path: Pat
     assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_what_is_no_file_is_unreadable_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "itself").symlink_to("itself")
+    (tmp_path / "away").symlink_to("nowhere")
+    said = {file.name: why_unreadable(file) for file in tmp_path.iterdir()}
+    assert said == {
+        **dict.fromkeys(("folder", "pipe"), "it is not a regular file"),
+        **dict.fromkeys(("itself", "away"), "it is a link, and what it names is not there"),
+    }
+
+
 def test_home_folder_by_its_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     write_json(Path("~/value.json"), 1)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ringkas import texts as text_sets
 from ringkas.artifact import PARITY_FILE, Artifact, Source, open_artifact
 from ringkas.checkpoint import Checkpoint, open_checkpoint
-from ringkas.errors import TextError
+from ringkas.errors import ArtifactError, TextError
 from ringkas.files import write_json
 from ringkas.machine import tool_versions
 from ringkas.progress import QUIET, Progress
@@ -25,7 +25,7 @@ from ringkas.runtimes.parity.search import compare_search, make_search_probe, se
 from ringkas.runtimes.parity.witness import NOBODY, TOO_LARGE, claim, hear, remarks_on, say
 from ringkas.text_files import read_texts
 from ringkas.tokens import TextTokenizer
-from ringkas.vocabulary import load_kept_ids
+from ringkas.vocabulary import KEPT_IDS_FILE, load_kept_ids
 
 # The cosine of one model's vector, stored in float16, with the same from another machine: above it by far.
 _SAME_MODEL = 0.9999
@@ -168,6 +168,12 @@ def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:
     if skipped:
         probe = probe.select(covered)
     token_ids = encoder.tokenizer.encode(probe.texts) if len(probe) else []
+    if kept is not None and max(map(max, token_ids), default=-1) >= len(kept):
+        raise ArtifactError(
+            f"{artifact.path / KEPT_IDS_FILE} is not of this artifact's tokenizer",
+            why=f"it has {len(kept)} tokens, and a text got an id beyond them",
+            fix="Build or copy the artifact again",
+        )
     samples = [
         Sample(group, text, expected, own if kept is None else kept[own].tolist())
         for group, text, expected, own in zip(

@@ -258,7 +258,7 @@ def _check_weights(path: Path, place: Place) -> None:
             raise CheckpointError(
                 f"{file} cannot be read",
                 why=reason,
-                fix="Ask its owner, or run: git lfs pull",
+                fix="Copy the checkpoint again; of a Git-LFS pointer, run: git lfs pull",
             )
     if (path / WEIGHTS).is_file() or (path / SHARDED_WEIGHTS).is_file():
         return

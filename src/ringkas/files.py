@@ -50,8 +50,12 @@ NOT_FETCHED = "it is a Git-LFS pointer: the file that it names was not fetched"
 
 def why_unreadable(file: Path) -> str:
     """Why a file that is there cannot be used, where no library that opens it says so clearly; else ""."""
+    if not file.exists():
+        return "it is a link, and what it names is not there"
     if not os.access(file, os.R_OK):
         return os.strerror(errno.EACCES)
+    if not file.is_file():
+        return "it is not a regular file"
     with file.open("rb") as stream:
         return NOT_FETCHED if stream.read(len(LFS_POINTER)) == LFS_POINTER else ""
 

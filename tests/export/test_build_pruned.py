@@ -83,6 +83,15 @@ def test_shifted_id_map_fails(pruned: Path, tmp_path: Path) -> None:
     assert any("get other token ids" in failure for failure in report.failures)
 
 
+def test_id_map_of_a_smaller_vocabulary_is_refused(pruned: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(pruned, tmp_path / "sabotaged"))
+    ids = np.load(path / "vocabulary" / "kept_ids.npy")
+    np.save(path / "vocabulary" / "kept_ids.npy", ids[:1000])
+    seal(path, open_artifact(path).manifest)
+    with pytest.raises(RingkasError, match="is not of this artifact's tokenizer"):
+        verify(path)
+
+
 def test_shifted_embedding_row_fails(pruned: Path, tmp_path: Path) -> None:
     """A table whose rows no longer belong to their tokens: ids are right, vectors are not."""
     path = Path(shutil.copytree(pruned, tmp_path / "sabotaged"))

@@ -163,17 +163,17 @@ def compare(artifact: Artifact, encoder: Encoder, probe: Probe) -> ParityReport:
     A pruned vocabulary is judged on the texts that it covers; the others are counted as skipped.
     """
     kept = artifact.kept_ids()
+    if kept is not None and len(kept) < encoder.tokenizer.vocabulary_size():
+        raise ArtifactError(
+            f"{artifact.path / KEPT_IDS_FILE} is not of this artifact's tokenizer",
+            why=f"it has {len(kept)} tokens, the tokenizer {encoder.tokenizer.vocabulary_size()}",
+            fix="Build or copy the artifact again",
+        )
     covered = covered_rows(probe.token_ids, kept)
     skipped = len(probe) - len(covered)
     if skipped:
         probe = probe.select(covered)
     token_ids = encoder.tokenizer.encode(probe.texts) if len(probe) else []
-    if kept is not None and max(map(max, token_ids), default=-1) >= len(kept):
-        raise ArtifactError(
-            f"{artifact.path / KEPT_IDS_FILE} is not of this artifact's tokenizer",
-            why=f"it has {len(kept)} tokens, and a text got an id beyond them",
-            fix="Build or copy the artifact again",
-        )
     samples = [
         Sample(group, text, expected, own if kept is None else kept[own].tolist())
         for group, text, expected, own in zip(

@@ -49,6 +49,14 @@ class Inputs:
         """The same, with the variances alone if the input is wider than that."""
         return self if _has_covariance(len(self.mean), covariance_width) else self.without_covariance()
 
+    def without(self, channels: Tensor) -> Inputs:
+        """The same with those channels always zero."""
+        covariance = self.covariance.index_fill(0, channels, 0.0)
+        if covariance.dim() == 2:
+            covariance.index_fill_(1, channels, 0.0)
+        low, high, mean = (one.index_fill(0, channels, 0.0) for one in (self.low, self.high, self.mean))
+        return replace(self, low=low, high=high, mean=mean, covariance=covariance)
+
     def moment(self) -> Tensor:
         """The second moment, (in, in); or its diagonal, (in,), the mean square of each channel."""
         if self.covariance.dim() == 1:

@@ -12,6 +12,8 @@ from ringkas.families import FAMILIES
 _ROWS, _SEARCHED_ROWS = 8192, 256
 _LEVELS8 = 127
 _NARROWEST = 32  # a bias for each attention head is narrower, and no table of tokens is
+# A factor for each column is worth an operator where it takes a tenth of the error.
+_WORTH_IT, _LEAST_FACTOR = 0.9, 1e-12
 # How far the largest value of a block is clipped, tried in turn.
 _CLIPS = tuple(1.0 - step / 32 for step in range(12))
 
@@ -45,6 +47,24 @@ def round_rows(table: Tensor) -> tuple[Tensor, Tensor]:
     )
     parts = zip(torch.split(table, _ROWS), torch.split(scale, _ROWS), strict=True)
     return torch.cat([torch.round(rows / own).to(torch.int8) for rows, own in parts]), scale
+
+
+def column_factors(table: Tensor) -> Tensor | None:
+    """What to divide each column by before rows are rounded, (width,); None where that helps little.
+
+    In a row whose largest values always lie in the same columns, they set the scale for all the others. The
+    square root of a column's magnitude is halfway between a scale for rows and one for columns.
+    """
+    sample = table[:: -(-len(table) // _ROWS)]
+    factors = table.square().mean(0).sqrt().sqrt().clamp(min=_LEAST_FACTOR)
+    plain, divided = _relative_error(sample), _relative_error(sample, factors)
+    return factors if divided < _WORTH_IT * plain else None
+
+
+def _relative_error(table: Tensor, factors: Tensor | float = 1.0) -> float:
+    levels, scale = round_rows(table / factors)
+    error = (levels.float() * scale * factors - table).square().sum(1)
+    return float((error / table.square().sum(1).clamp(min=_LEAST_FACTOR)).mean().sqrt())
 
 
 def round_blocks(table: Tensor, block: int) -> tuple[Tensor, Tensor]:

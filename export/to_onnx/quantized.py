@@ -76,6 +76,7 @@ def _record(
     return {
         **{key: value for key, value in asdict(scheme).items() if key != "target"},
         "activations": {role.name: scheme.handling(role).value for role in checkpoint.family.roles},
+        "outliers_by_role": {role.name: scheme.outliers_of(role) for role in checkpoint.family.roles},
         "wide_layers": list(quantized.wide),
         "float_layers": list(quantized.floating),
         "opset": OPSET,

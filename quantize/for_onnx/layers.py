@@ -63,11 +63,29 @@ class StaticLinear(nn.Module):
         return _product(given(values), self.weight, scales, self.bias)
 
 
+class Outliers(nn.Module):
+    """Input channels that are multiplied in float: `rest` is 0 where one is, else 1; `weight` is (n, out)."""
+
+    channels: Tensor
+    rest: Tensor
+    weight: Tensor
+
+    def __init__(self, channels: Tensor, width: int, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("channels", channels)
+        self.register_buffer("rest", torch.ones(width).index_fill(0, channels, 0.0))
+        self.register_buffer("weight", weight.T.contiguous())
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values.index_select(-1, self.channels) @ self.weight
+
+
 class RowLinear(nn.Module):
     """A linear layer whose input is quantised row by row: a row is one token of one text.
 
     With a least value `lowest` (GELU's is -0.17) the zero point sits low and the positive side gets the rest;
-    without one (None) the range is symmetric.
+    without one (None) the range is symmetric. The channels are shifted and scaled before, where `affine` says
+    so.
     """
 
     weight: Tensor
@@ -75,10 +93,19 @@ class RowLinear(nn.Module):
     bias: Tensor
     one: Tensor
     zero_point: Tensor
+    shift: Tensor
+    factor: Tensor
 
-    def __init__(self, rounded: Rounded, bias: Tensor, lowest: float | None) -> None:
+    def __init__(
+        self,
+        rounded: Rounded,
+        bias: Tensor,
+        lowest: float | None,
+        affine: Affine | None = None,
+        outliers: Outliers | None = None,
+    ) -> None:
         super().__init__()
-        self.lowest = lowest
+        self.lowest, self.moved, self.outliers = lowest, affine is not None, outliers
         self.register_buffer("weight", rounded.integers.T.contiguous())
         self.register_buffer("weight_scale", rounded.scale.clone())
         self.register_buffer("bias", bias.clone())
@@ -86,29 +113,45 @@ class RowLinear(nn.Module):
         zero = (LEVELS + 1) // 2 if lowest is None else 16 if lowest < 0 else 0
         self.zero = zero
         self.register_buffer("zero_point", torch.tensor(zero, dtype=torch.uint8))
+        if affine is not None:
+            self.register_buffer("shift", affine.shift.clone())
+            self.register_buffer("factor", affine.factor.clone())
 
     def forward(self, values: Tensor) -> Tensor:
+        if self.moved:
+            values = (values - self.shift) * self.factor
+        beside = self.bias if self.outliers is None else self.outliers(values) + self.bias
+        if self.outliers is not None:
+            values = values * self.outliers.rest
         top = (values.abs() if self.lowest is None else values).amax(dim=-1, keepdim=True)
         least = _LEAST_SCALE if not self.lowest else -self.lowest / self.zero
         scale = (top * (1.0 / (LEVELS - self.zero))).clamp(min=least)
         levels = _quantize(values * (1.0 / scale), self.one, self.zero_point)
         product = _product(levels, self.weight, [self.one, self.weight_scale, self.zero_point], None)
-        return product * scale + self.bias
+        return product * scale + beside
 
 
 class QuantizedTable(nn.Module):
-    """An embedding table of int8 rows, each with its scale: looked up first, then made float."""
+    """An embedding table of int8 rows, each with its scale: looked up first, then made float.
+
+    `columns` is what the table was divided by before, if it was: (width,).
+    """
 
     weight: Tensor
     scale: Tensor
+    columns: Tensor
 
-    def __init__(self, integers: Tensor, scale: Tensor) -> None:
+    def __init__(self, integers: Tensor, scale: Tensor, columns: Tensor | None = None) -> None:
         super().__init__()
+        self.divided = columns is not None
         self.register_buffer("weight", integers)
         self.register_buffer("scale", scale)
+        if columns is not None:
+            self.register_buffer("columns", columns)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return functional.embedding(ids, self.weight).float() * functional.embedding(ids, self.scale)
+        values = functional.embedding(ids, self.weight).float() * functional.embedding(ids, self.scale)
+        return values * self.columns if self.divided else values
 
 
 class BlockTable(nn.Module):

@@ -35,6 +35,8 @@ class OnnxScheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             for three or four values, by 256 entries for each place in a row: 2.67 and 2 bits).
         table_block: values that share a scale, for 4 bits.
         smoothing: how much of a channel's range moves from the activation to the weight (0 none, 1 all).
+        outliers: how many input channels are multiplied in float where each token has a range of its own, at
+            most one in 32. None takes what the family's row says of each role.
         margin: how far past the calibrated range a static range reaches.
         calibration_tokens: the most tokens that ranges and rounding are taken from.
         damping: how far GPTQ trusts the calibration's covariance: the share of its mean variance added.
@@ -55,6 +57,7 @@ class OnnxScheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     table_bits: Literal[2, 3, 4, 8] = 8
     table_block: Literal[0, 16, 32, 64, 128, 256] = 0
     smoothing: Annotated[float, Meta(ge=0, le=1)] = 0.8
+    outliers: Annotated[int, Meta(ge=0)] | None = None
     margin: Annotated[float, Meta(ge=1)] = 1.1
     calibration_tokens: Annotated[int, Meta(ge=1)] = 8192
     damping: Annotated[float, Meta(gt=0)] = 0.1
@@ -73,6 +76,11 @@ class OnnxScheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def handling(self, role: Role) -> Handling:
         """How this role's inputs become integers."""
         return self.activations.get(role.name, role.handling)
+
+    def outliers_of(self, role: Role) -> int:
+        """How many channels of this role's inputs are multiplied in float."""
+        by_row = self.handling(role) in (Handling.ROW, Handling.CENTRED_ROW)
+        return (role.outliers if self.outliers is None else self.outliers) if by_row else 0
 
     def layers(self, patterns: tuple[str, ...], names: Iterable[str], field: str) -> frozenset[str]:
         """Which of `names` the patterns of `field` mean.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -21,6 +21,7 @@ from ringkas.quantize.for_onnx import widen as mix
 from ringkas.quantize.for_onnx.layers import (
     BlockTable,
     CodeTable,
+    Outliers,
     QuantizedInput,
     QuantizedTable,
     RowLinear,
@@ -34,6 +35,8 @@ from ringkas.runtimes.reference import Reference, load_reference
 # Of the moment of a table's errors. Less than this trusts the sample too far: multilingual-e5-small's centred
 # cosines lose no less at a tenth of it.
 _TABLE_DAMPING = 0.3
+# A layer narrower than this has no outlier in float: most of it would be.
+_CHANNELS_AN_OUTLIER = 32
 _ACTIVATION_KEYS = ("hidden_act", "hidden_activation")
 
 
@@ -56,13 +59,20 @@ class Quantized:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """One group with its input's affine map (None for rows) and statistics, each layer's weight and bias."""
+    """One group with its input's affine map (None for plain rows) and statistics, each weight and bias.
+
+    `outliers` are the channels that are multiplied in float: `inputs` and `weights` have zeros there, and
+    `direct` has each layer's weights of them, (out, outliers).
+    """
 
     group: Group
+    handling: Handling
     affine: Affine | None
     inputs: Inputs
     weights: Mapping[str, Tensor]
     biases: Mapping[str, Tensor]
+    outliers: Tensor | None = None
+    direct: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,7 @@ class _Way:
     bits: int
     block: int
     smoothing: float
+    outliers: int
     margin: float
     damping: float
     covariance_width: int | None
@@ -201,8 +212,9 @@ class Quantizer:
             if name not in floating:
                 bits = 8 if name in wide else scheme.bits
                 made[name] = _Way(
-                    name, bits, scheme.block if bits == 4 else 0, scheme.smoothing, scheme.margin,
-                    scheme.damping, scheme.covariance_width, scheme.handling(group.role),
+                    name, bits, scheme.block if bits == 4 else 0, scheme.smoothing,
+                    scheme.outliers_of(group.role), scheme.margin, scheme.damping, scheme.covariance_width,
+                    scheme.handling(group.role),
                 )  # fmt: skip
         return made
 
@@ -224,7 +236,9 @@ class Quantizer:
             elif bits < 4:
                 found[name] = CodeTable(*self._coded(name, table, scheme))
             else:
-                found[name] = QuantizedTable(*tables.round_rows(table))
+                columns = tables.column_factors(table)
+                divided = table if columns is None else table / columns
+                found[name] = QuantizedTable(*tables.round_rows(divided), columns)
         return found
 
     def _coded(self, name: str, table: Tensor, scheme: OnnxScheme) -> tuple[Tensor, Tensor]:
@@ -291,20 +305,34 @@ def _prepare(encoder: nn.Module, group: Group, inputs: Inputs, scheme: OnnxSchem
     }
     inputs = inputs.within(scheme.covariance_width)
     handling = scheme.handling(group.role)
-    if handling is Handling.ROW:
-        return _Prepared(group, None, inputs, weights, biases)
+    affine = None
     if handling is Handling.STATIC:
         affine = plain(inputs, scheme.margin)
-    else:
+    elif handling is not Handling.ROW:
         widest = torch.stack([weight.abs().amax(0) for weight in weights.values()]).amax(0)
         affine = centred(inputs, widest, scheme.smoothing, scheme.margin)
-    # W x + b = (W / factor) ((x - shift) * factor) + (b + W shift)
-    return _Prepared(
-        group,
-        affine,
-        transformed(inputs, affine),
-        {name: weight / affine.factor for name, weight in weights.items()},
-        {name: biases[name] + weights[name] @ affine.shift for name in weights},
+    if affine is not None:
+        # W x + b = (W / factor) ((x - shift) * factor) + (b + W shift)
+        inputs = transformed(inputs, affine)
+        biases = {name: biases[name] + weights[name] @ affine.shift for name in weights}
+        weights = {name: weight / affine.factor for name, weight in weights.items()}
+    prepared = _Prepared(group, handling, affine, inputs, weights, biases)
+    return _without_outliers(prepared, scheme.outliers_of(group.role))
+
+
+def _without_outliers(prepared: _Prepared, most: int) -> _Prepared:
+    """As `prepared`, with up to so many of the channels of the longest reach taken out."""
+    inputs = prepared.inputs
+    count = min(most, len(inputs.mean) // _CHANNELS_AN_OUTLIER)
+    if not count:
+        return prepared
+    chosen = torch.maximum(inputs.low.abs(), inputs.high.abs()).topk(count).indices.sort().values
+    return replace(
+        prepared,
+        inputs=inputs.without(chosen),
+        weights={name: weight.index_fill(1, chosen, 0.0) for name, weight in prepared.weights.items()},
+        outliers=chosen,
+        direct={name: weight[:, chosen] for name, weight in prepared.weights.items()},
     )
 
 
@@ -331,10 +359,13 @@ def _layers(
 def _layer(prepared: _Prepared, name: str, rounded: Rounded, lowest: float | None) -> _Layer:
     # What rounding takes from the mean output, the bias gives back.
     bias = prepared.biases[name] + (prepared.weights[name] - rounded.weights()) @ prepared.inputs.mean
-    if prepared.affine is not None:
+    if prepared.affine is not None and prepared.handling is not Handling.CENTRED_ROW:
         return _Layer(StaticLinear(rounded, bias, QuantizedInput(prepared.affine)), rounded)
     known = lowest if prepared.group.role.name == LOWEST_ROLE else None
-    return _Layer(RowLinear(rounded, bias, known), rounded)
+    outliers = None
+    if prepared.outliers is not None:
+        outliers = Outliers(prepared.outliers, len(prepared.inputs.mean), prepared.direct[name])
+    return _Layer(RowLinear(rounded, bias, known, prepared.affine, outliers), rounded)
 
 
 def _lowest(checkpoint: Checkpoint) -> float | None:

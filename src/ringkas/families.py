@@ -132,10 +132,12 @@ _NOMIC_FIXED = {
 
 # Decoders and their kind: gated feed-forward, rotary positions, heads that share keys and values.
 _DECODER_ROLES = (
-    Role(ATTENTION_INPUT, ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), Handling.CENTRED),
-    Role(ATTENTION_OUTPUT, ("self_attn.o_proj",), Handling.STATIC),
-    Role(FEED_FORWARD_INPUT, ("mlp.gate_proj", "mlp.up_proj"), Handling.CENTRED),
-    Role(FEED_FORWARD_OUTPUT, ("mlp.down_proj",), Handling.ROW),
+    Role(
+        ATTENTION_INPUT, ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), Handling.CENTRED_ROW, 4
+    ),
+    Role(ATTENTION_OUTPUT, ("self_attn.o_proj",), Handling.ROW, 4),
+    Role(FEED_FORWARD_INPUT, ("mlp.gate_proj", "mlp.up_proj"), Handling.CENTRED_ROW, 4),
+    Role(FEED_FORWARD_OUTPUT, ("mlp.down_proj",), Handling.ROW, 4),
 )
 
 
@@ -352,7 +354,7 @@ _ALL = (
             ),
             Role(ATTENTION_OUTPUT, ("attention.attn.o",), Handling.STATIC),
             Role(FEED_FORWARD_INPUT, ("intermediate.dense",), Handling.CENTRED),
-            Role(FEED_FORWARD_OUTPUT, ("output.dense",), Handling.ROW),
+            Role(FEED_FORWARD_OUTPUT, ("output.dense",), Handling.ROW, 4),
         ),
         token_table="embeddings.word_embeddings",
         heads=_ROBERTA_HEADS,

@@ -23,6 +23,7 @@ class Handling(Enum):
     CENTRED = "centred"  # static, each channel shifted and scaled: in LayerNorm's output a few stand far off
     STATIC = "static"  # one range for all channels
     ROW = "row"  # a range for each token: for values whose range differs between them
+    CENTRED_ROW = "centred row"  # both: in RMSNorm's output, where the first token stands far off as well
 
 
 ATTENTION_INPUT, ATTENTION_OUTPUT = "attention input", "attention output"
@@ -32,11 +33,16 @@ ROLE_NAMES = (ATTENTION_INPUT, ATTENTION_OUTPUT, FEED_FORWARD_INPUT, FEED_FORWAR
 
 @dataclass(frozen=True)
 class Role:
-    """Linear layers of a transformer layer that share an input, by their names in that layer."""
+    """Linear layers of a transformer layer that share an input, by their names in that layer.
+
+    `outliers` is how many channels of that input, those of the longest reach, are multiplied in float where
+    each token has a range of its own, which one of them would stretch for all the others.
+    """
 
     name: str
     layers: tuple[str, ...]
     handling: Handling
+    outliers: int = 0
 
 
 class Positions(Enum):

@@ -115,6 +115,30 @@ def test_a_roles_activations_can_be_another_kind(quantizer: Quantizer) -> None:
         assert loss(vectors(quantizer), exact) < 0.001
 
 
+@pytest.mark.parametrize("handling", [Handling.ROW, Handling.CENTRED_ROW])
+def test_a_channel_that_stands_out_is_multiplied_in_float(checkpoint: Checkpoint, handling: Handling) -> None:
+    """A channel of GELU's output that is forty times the others' on every token, and means as little."""
+    name, width = f"{FIRST}.output.dense", 128
+    quantizer = Quantizer(checkpoint, token_ids(checkpoint, 2048))
+    group = next(group for group in quantizer._groups if name in group.names)
+    before, layer = quantizer._inputs[group], quantizer.reference.encoder.get_submodule(name)
+    loud = torch.ones(width).index_fill(0, torch.tensor([3]), 40 * float(before.high.max() / before.high[3]))
+    quantizer._inputs[group] = with_(
+        before, low=before.low * loud, high=before.high * loud, mean=before.mean * loud,
+        covariance=before.covariance * torch.outer(loud, loud),
+    )  # fmt: skip
+    assert isinstance(layer, nn.Linear)
+    layer.weight /= loud
+    values = before.mean + (before.high - before.mean) * torch.rand(50, width)
+    expected, errors = layer(values * loud), []
+    for count in (1, 0):
+        with quantizer.twin(replace(INT8, outliers=count, activations={group.role.name: handling})):
+            found = quantizer.reference.encoder.get_submodule(name)(values * loud)
+        errors.append(float((found - expected).norm() / expected.norm()))
+    assert errors[0] < 0.02
+    assert handling is Handling.CENTRED_ROW or errors[0] < 0.2 * errors[1]  # which scales a channel anyway
+
+
 def test_a_wide_input_is_rounded_to_nearest(checkpoint: Checkpoint, quantizer: Quantizer) -> None:
     scheme = replace(INT8, covariance_width=100)
     narrow, wide = f"{FIRST}.intermediate.dense", f"{FIRST}.output.dense"

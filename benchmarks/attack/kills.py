@@ -352,7 +352,7 @@ def digest(place: Path) -> str:
 
     total = hashlib.sha256()
     for file in sorted(place.rglob("*")) if place.is_dir() else ():
-        if not file.is_file() or file.name in ("parity.json", "search.json", "run.json", "README.md"):
+        if not file.is_file() or file.name in ("parity.json", "frontier.json", "run.json", "README.md"):
             continue
         data = file.read_bytes()
         if file.name == MANIFEST_FILE:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError
-from ringkas.family import Handling
+from ringkas.family import Family, Handling
 from ringkas.progress import QUIET, Progress
 from ringkas.quantize import tables
 from ringkas.quantize.calibrate import Group, Inputs, collect, first_tokens, groups, token_ids
@@ -37,7 +37,6 @@ from ringkas.runtimes.reference import Reference, load_reference
 _TABLE_DAMPING = 0.3
 # A layer narrower than this has no outlier in float: most of it would be.
 _CHANNELS_AN_OUTLIER = 32
-_ACTIVATION_KEYS = ("hidden_act", "hidden_activation")
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class Quantizer:
         self.reference.requires_grad_(False)
         self.rows = rows
         self._encoder = self.reference.encoder
-        self._lowest = _lowest(checkpoint)
+        self._lowest = _lowest(checkpoint.family, self._encoder)
         self._groups = groups(self._encoder, checkpoint.family)
         with progress.stage(f"running {len(rows)} calibration texts"):
             self._inputs = collect(self.reference, self._groups, rows, covariance_width)
@@ -368,8 +367,9 @@ def _layer(prepared: _Prepared, name: str, rounded: Rounded, lowest: float | Non
     return _Layer(RowLinear(rounded, bias, known, prepared.affine, outliers), rounded)
 
 
-def _lowest(checkpoint: Checkpoint) -> float | None:
-    if checkpoint.family.gated:  # what it multiplies with has no least value
+def _lowest(family: Family, encoder: nn.Module) -> float | None:
+    if family.gated:  # what it multiplies with has no least value
         return None
-    activation = next((checkpoint.config[key] for key in _ACTIVATION_KEYS if key in checkpoint.config), "")
-    return LOWEST_OUTPUT.get(activation)
+    # transformers' own configuration, which has the default where config.json states none
+    activation = getattr(encoder.config, family.config_names.get("hidden_act", "hidden_act"), "")
+    return LOWEST_OUTPUT.get(str(activation))

@@ -15,11 +15,12 @@ from torch import nn
 from ringkas import open_checkpoint
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError, TargetError
+from ringkas.families import FAMILIES
 from ringkas.family import Handling
 from ringkas.quantize.calibrate import first_tokens, token_ids
 from ringkas.quantize.for_onnx.layers import QuantizedTable, RowLinear, StaticLinear
-from ringkas.quantize.for_onnx.schemes import SCHEMES, OnnxScheme
-from ringkas.quantize.for_onnx.twin import Quantizer, quantize
+from ringkas.quantize.for_onnx.schemes import LOWEST_OUTPUT, SCHEMES, OnnxScheme
+from ringkas.quantize.for_onnx.twin import Quantizer, _lowest, quantize
 
 INT8, INT4 = SCHEMES["onnx-int8"], replace(SCHEMES["onnx-int4"], bits_per_weight=None)
 FIRST = "encoder.layer.0"
@@ -113,6 +114,16 @@ def test_a_roles_activations_can_be_another_kind(quantizer: Quantizer) -> None:
         assert isinstance(layer, RowLinear)
         assert layer.lowest is None  # the bound of GELU's output does not hold here
         assert loss(vectors(quantizer), exact) < 0.001
+
+
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if not family.gated])
+def test_the_least_value_of_an_activation_is_known(name: str) -> None:
+    """Whatever the family calls its activation; by transformers' default where config.json states none."""
+    from transformers import AutoConfig
+
+    encoder = nn.Module()
+    encoder.config = AutoConfig.for_model(name)
+    assert _lowest(FAMILIES[name], encoder) == LOWEST_OUTPUT["gelu"]
 
 
 @pytest.mark.parametrize("handling", [Handling.ROW, Handling.CENTRED_ROW])

@@ -27,6 +27,8 @@ from ringkas.quantize.calibrate import token_ids
 from ringkas.quantize.for_onnx.schemes import SCHEMES
 from ringkas.quantize.for_onnx.twin import Quantizer
 from ringkas.runtimes.batching import batches
+from ringkas.runtimes.engine import Vectors
+from ringkas.runtimes.parity.judge import centred_cosine, cosine
 from ringkas.runtimes.reference import Reference
 from ringkas.tokens import TextTokenizer, pad
 
@@ -49,9 +51,9 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 
 
-def vectors(reference: Reference, rows: list[list[int]], pad_id: int) -> np.ndarray[Any, Any]:
+def vectors(reference: Reference, rows: list[list[int]], pad_id: int) -> Vectors:
     """Float32 (texts, dimension)."""
-    found: dict[int, np.ndarray[Any, Any]] = {}
+    found: dict[int, Vectors] = {}
     for places in batches([len(row) for row in rows], 2048):
         batch = pad([rows[place] for place in places], pad_id)
         with torch.inference_mode():
@@ -60,15 +62,9 @@ def vectors(reference: Reference, rows: list[list[int]], pad_id: int) -> np.ndar
     return np.stack([found[place] for place in range(len(rows))])
 
 
-def compared(exact: np.ndarray[Any, Any], own: np.ndarray[Any, Any]) -> dict[str, float]:
+def compared(exact: Vectors, own: Vectors) -> dict[str, float]:
     """Least and mean cosine, and the same after subtracting the mean of `exact`."""
-
-    def cosines(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-        return np.asarray((first * second).sum(1) / lengths)
-
-    mean = exact.mean(0)
-    whole, centred = cosines(exact, own), cosines(exact - mean, own - mean)
+    whole, centred = cosine(exact, own), centred_cosine(exact, own)
     return {
         "cosine_min": float(whole.min()),
         "cosine_mean": float(whole.mean()),

@@ -28,7 +28,7 @@ from ringkas import build_all, load, load_reference_encoder, open_checkpoint
 from ringkas.export.build import BuildOptions
 from ringkas.runtimes.encoder import Encoder
 from ringkas.runtimes.engine import Vectors
-from ringkas.runtimes.parity.judge import cosine
+from ringkas.runtimes.parity.judge import centred_cosine, cosine
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".peers" / "all-mpnet-base-v2"
@@ -123,8 +123,7 @@ def measure(options: Any) -> None:
 def beside(encoder: Encoder, sentences: Sequence[str], expected: Vectors) -> dict[str, float]:
     """Cosines with the reference, plain and after the reference's mean vector is subtracted."""
     found = encoder.encode(sentences)
-    middle = expected.mean(axis=0)
-    plain, centred = cosine(expected, found), cosine(expected - middle, found - middle)
+    plain, centred = cosine(expected, found), centred_cosine(expected, found)
     return {
         "min": float(plain.min()),
         "mean": float(plain.mean()),

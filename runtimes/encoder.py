@@ -218,7 +218,7 @@ def load(  # noqa: PLR0913 (each is independent of the others)
             why="; ".join(report.failures[:1]),
             fix="Choose a wider target, or pass allow_failed=True (--allow-failed) to use it all the same",
         )
-    module = import_module(_engine_module(opened, engine, dtype))
+    module = import_module(engine_module(opened, engine, dtype))
     options = {} if dtype is None else {"dtype": dtype}
     spec = opened.manifest.encoding
     # A large vocabulary takes as long to open as the session, and neither needs the other.
@@ -245,7 +245,8 @@ def _require_sizes(artifact: Artifact, engine: Engine) -> None:
         )
 
 
-def _engine_module(artifact: Artifact, asked: str | None, dtype: str | None) -> str:
+def engine_module(artifact: Artifact, asked: str | None, dtype: str | None) -> str:
+    """The module of the engine that runs an artifact; `ArtifactError` where none, or not so, does."""
     own = artifact.manifest.engine
     known = format_of(own)
     if known is None:

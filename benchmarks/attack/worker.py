@@ -57,14 +57,14 @@ def checkpoint(folder: Path) -> str:
 def plan(folder: Path) -> str:
     """A TensorRT plan as far as it goes without a GPU: checked, its record read, deserialised."""
     from ringkas.artifact import open_artifact
-    from ringkas.runtimes.encoder import _engine_module
+    from ringkas.runtimes.encoder import engine_module
     from ringkas.runtimes.engines.tensorrt_library import get_log, load_library
     from ringkas.runtimes.engines.tensorrt_record import read_record
     from ringkas.tokens import TextTokenizer
 
     artifact = open_artifact(folder)
     artifact.check_files(quickly=True)
-    _engine_module(artifact, None, None)
+    engine_module(artifact, None, None)
     read_record(artifact.manifest.scheme)
     ids = TextTokenizer(artifact.path, artifact.manifest.encoding).encode(TEXTS)
     trt = load_library(artifact.manifest.engine, building=False)

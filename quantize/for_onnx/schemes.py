@@ -79,8 +79,9 @@ class OnnxScheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def outliers_of(self, role: Role) -> int:
         """How many channels of this role's inputs are multiplied in float."""
-        by_row = self.handling(role) in (Handling.ROW, Handling.CENTRED_ROW)
-        return (role.outliers if self.outliers is None else self.outliers) if by_row else 0
+        if not self.handling(role).by_row:
+            return 0
+        return role.outliers if self.outliers is None else self.outliers
 
     def layers(self, patterns: tuple[str, ...], names: Iterable[str], field: str) -> frozenset[str]:
         """Which of `names` the patterns of `field` mean.

@@ -358,7 +358,7 @@ def _layers(
 def _layer(prepared: _Prepared, name: str, rounded: Rounded, lowest: float | None) -> _Layer:
     # What rounding takes from the mean output, the bias gives back.
     bias = prepared.biases[name] + (prepared.weights[name] - rounded.weights()) @ prepared.inputs.mean
-    if prepared.affine is not None and prepared.handling is not Handling.CENTRED_ROW:
+    if prepared.affine is not None and not prepared.handling.by_row:
         return _Layer(StaticLinear(rounded, bias, QuantizedInput(prepared.affine)), rounded)
     known = lowest if prepared.group.role.name == LOWEST_ROLE else None
     outliers = None

@@ -98,8 +98,7 @@ def judge(
     """
     _check(samples, reference, candidate)
     cosines = cosine(reference, candidate)
-    mean = reference.mean(axis=0, dtype=np.float64)
-    centred = cosine(reference - mean, candidate - mean)
+    centred = centred_cosine(reference, candidate)
     names = np.array([sample.group for sample in samples])
     groups = tuple(
         _group(str(name), np.flatnonzero(names == name), samples, cosines, centred)
@@ -134,6 +133,12 @@ def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     same = (x == y).all(axis=1)
     products = (x * y).sum(axis=1)
     return np.where(same, 1.0, products / np.where(norms == 0, 1.0, norms))
+
+
+def centred_cosine(reference: Vectors, candidate: Vectors) -> Floats:
+    """`cosine` after the mean vector of `reference` was taken from both."""
+    mean = reference.mean(axis=0, dtype=np.float64)
+    return cosine(reference - mean, candidate - mean)
 
 
 def rank_agreement(reference: Vectors, candidate: Vectors) -> tuple[float, float]:

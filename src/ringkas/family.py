@@ -25,6 +25,11 @@ class Handling(Enum):
     ROW = "row"  # a range for each token: for values whose range differs between them
     CENTRED_ROW = "centred row"  # both: in RMSNorm's output, where the first token stands far off as well
 
+    @property
+    def by_row(self) -> bool:
+        """Whether each token has a range of its own."""
+        return self in (Handling.ROW, Handling.CENTRED_ROW)
+
 
 ATTENTION_INPUT, ATTENTION_OUTPUT = "attention input", "attention output"
 FEED_FORWARD_INPUT, FEED_FORWARD_OUTPUT = "feed-forward input", "feed-forward output"

@@ -60,6 +60,7 @@ def write_twin(
     # Layers with the same input quantise it once: by equal shifts and factors, as wide as the encoder.
     onnx_folding.share_equal_nodes(model, size_limit=4096)
     onnx_folding.fold_shifts(model)
+    onnx_folding.part_outliers(model)
     onnx_folding.sum_residuals(model)
     onnx_folding.drop_head_splits(model)
     pack_layers(model, quantized.packed)

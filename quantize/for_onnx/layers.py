@@ -17,8 +17,8 @@ from torch.nn import functional
 from ringkas.quantize.rounding import Rounded
 from ringkas.quantize.smooth import LEVELS, Affine
 
-# The smallest row scale: a row of zeros must not divide by zero.
-_LEAST_SCALE = 1e-10
+# The smallest top of a row: a row of zeros must not divide by zero.
+_LEAST_TOP = 1e-8
 
 
 class QuantizedInput(nn.Module):
@@ -91,7 +91,7 @@ class RowLinear(nn.Module):
     weight: Tensor
     weight_scale: Tensor
     bias: Tensor
-    one: Tensor
+    step: Tensor
     zero_point: Tensor
     shift: Tensor
     factor: Tensor
@@ -109,9 +109,11 @@ class RowLinear(nn.Module):
         self.register_buffer("weight", rounded.integers.T.contiguous())
         self.register_buffer("weight_scale", rounded.scale.clone())
         self.register_buffer("bias", bias.clone())
-        self.register_buffer("one", torch.tensor(1.0))
         zero = (LEVELS + 1) // 2 if lowest is None else 16 if lowest < 0 else 0
-        self.zero = zero
+        steps = LEVELS - zero  # above the zero point; a row's top is so many steps
+        # The least top: by a smaller one GELU's least value would fall below the levels.
+        self.least = _LEAST_TOP if not lowest else -lowest / zero * steps
+        self.register_buffer("step", torch.tensor(1.0 / steps))
         self.register_buffer("zero_point", torch.tensor(zero, dtype=torch.uint8))
         if affine is not None:
             self.register_buffer("shift", affine.shift.clone())
@@ -120,15 +122,15 @@ class RowLinear(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         if self.moved:
             values = (values - self.shift) * self.factor
-        beside = self.bias if self.outliers is None else self.outliers(values) + self.bias
+        direct = None if self.outliers is None else self.outliers(values)
         if self.outliers is not None:
             values = values * self.outliers.rest
         top = (values.abs() if self.lowest is None else values).amax(dim=-1, keepdim=True)
-        least = _LEAST_SCALE if not self.lowest else -self.lowest / self.zero
-        scale = (top * (1.0 / (LEVELS - self.zero))).clamp(min=least)
-        levels = _quantize(values * (1.0 / scale), self.one, self.zero_point)
-        product = _product(levels, self.weight, [self.one, self.weight_scale, self.zero_point], None)
-        return product * scale + beside
+        top = top.clamp(min=self.least)
+        levels = _quantize(values / top, self.step, self.zero_point)
+        product = _product(levels, self.weight, [self.step, self.weight_scale, self.zero_point], None) * top
+        # The bias last: there the graph's rewrites look for it.
+        return (product if direct is None else product + direct) + self.bias
 
 
 class QuantizedTable(nn.Module):

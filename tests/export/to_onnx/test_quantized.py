@@ -23,7 +23,7 @@ from ringkas.runtimes.parity.judge import cosine
 
 TARGETS = ("onnx-int8", "onnx-int4")
 # Cosine with PyTorch on the 1,004 English sentences: least, mean. What is promised is less by a margin.
-PROMISED = {"onnx-int8": (0.997, 0.999), "onnx-int4": (0.979, 0.9905)}
+PROMISED = {"onnx-int8": (0.998, 0.9992), "onnx-int4": (0.981, 0.991)}
 # How far a matrix may be from its original along itself: 4 bits clip the largest weights on purpose.
 SCALE_ERRORS = {"onnx-int8": 0.01, "onnx-int4": 0.05}
 MOST_BITS = {"onnx-int8": 8.2, "onnx-int4": 5.0}
@@ -90,16 +90,20 @@ def graph(dist: Path) -> Callable[[str], Graph]:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_layer_is_as_few_steps_as_can_be(graph: Callable[[str], Graph], target: str) -> None:
-    """Queries, keys, values and heads in one; no shift of its own; the attention's bias in its product."""
+    """Queries, keys, values and heads in one; no shift of its own; no copy to set outliers to zero."""
     nodes = graph(target).model.graph.node
     users = {
         name: [node.op_type for node in nodes if name in node.input] for node in nodes for name in node.output
     }
     steps = [node.op_type for node in nodes]
     assert steps.count("QAttention") == 6
-    assert steps.count("MatMulIntegerToFloat") == 18
+    assert steps.count("MatMulIntegerToFloat") == 24  # six of them are of the outliers
     assert steps.count("MultiHeadAttention") == 0
-    assert all(users[node.output[0]] == ["QuantizeLinear"] for node in nodes if node.op_type == "QAttention")
+    assert [sorted(users[node.output[0]]) for node in nodes if node.op_type == "QAttention"] == [
+        ["Abs", "Div"]
+    ] * 6
+    activations = [sorted(users[node.output[0]]) for node in nodes if node.op_type == "Gelu"]
+    assert sorted(activations) == [["Div", "ReduceMax"]] * 6 + [["MatMul"]] * 6
     norms = [node.output[0] for node in nodes if node.op_type == "LayerNormalization"]
     assert [sorted(users[norm]) for norm in norms[:-1]] == [["Mul", "Sum"]] * 12
 
@@ -148,7 +152,7 @@ def test_a_vector_does_not_depend_on_its_batch(target: str, dist: Path) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_no_product_can_saturate(target: str, graph: Callable[[str], Graph]) -> None:
     loaded = graph(target)
-    assert len(loaded.products()) == 24
+    assert len(loaded.products()) == 30
     for node in loaded.products():
         assert worst_pair(loaded.weight(node)) <= 128, node.input[1]
 
@@ -211,6 +215,7 @@ def weight_errors(loaded: Graph) -> list[float]:
         if ".output.dense" in name:
             exact = checkpoint[name].T
             stored = loaded.weight(node) * loaded.scale(node)
+            exact = exact * stored.any(1, keepdims=True)  # the outliers' are multiplied in float
             # A scale off by some share is an error along the weight itself, which rounding's is not.
             found.append(abs(float((stored * exact).sum() / (exact * exact).sum()) - 1))
     return found
@@ -265,8 +270,10 @@ def test_graph_is_small_shared_and_portable(target: str, dist: Path, graph: Call
     expanding = [node for node in nodes if node.output[0].endswith(".expanded.3")]
     assert sum(node.op_type == "QuantizeLinear" for node in nodes) - len(expanding) == 24
     assert bool(expanding) == (target == "onnx-int4")
-    assert not any(one.data_type == onnx.TensorProto.FLOAT and len(one.dims) > 1 and one.dims[-1] > 1
-                   for one in model.graph.initializer)  # fmt: skip
+    # No matrix in float but that of the outliers.
+    matrices = [one.dims for one in model.graph.initializer
+                if one.data_type == onnx.TensorProto.FLOAT and len(one.dims) > 1 and one.dims[-1] > 1]  # fmt: skip
+    assert [list(dims) for dims in matrices] == [[4, 384]] * 6
     scheme = open_artifact(dist / target).manifest.scheme
     assert scheme["stored_bits_per_weight"] <= MOST_BITS[target]
     size = sum(len(one.raw_data) or numpy_helper.to_array(one).nbytes for one in model.graph.initializer)

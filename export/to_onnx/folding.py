@@ -176,13 +176,14 @@ def _part_outliers(graph: onnx_ir.Graph, activation: onnx_ir.Node) -> None:
         return
     apart, kept = list(layer.inputs), list(layer.inputs)
     for at in (_WEIGHT, _WEIGHT_SCALE, _BIAS):
-        whole = _constant(layer.inputs[at])
-        if whole is None:
+        value = _given(layer, at)
+        whole = _constant(value)
+        if value is None or whole is None:
             return
-        name = f"{layer.inputs[at].name}.{{}}"
-        apart[at] = _added(graph, name.format("apart"), whole[..., channels])
+        apart[at] = _added(graph, f"{value.name}.apart", whole[..., channels])
         if at != _WEIGHT:
-            kept[at] = _added(graph, name.format("rest"), np.where(rest == 0, 0, whole).astype(whole.dtype))
+            without = np.where(rest == 0, 0, whole).astype(whole.dtype)
+            kept[at] = _added(graph, f"{value.name}.rest", without)
     product = onnx_ir.node(layer.op_type, apart, domain=layer.domain)
     product.outputs[0].name = f"{layer.outputs[0].name}.apart"
     activated = onnx_ir.node(activation.op_type, product.outputs, activation.attributes)

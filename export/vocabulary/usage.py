@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from heapq import nlargest
+from unicodedata import normalize
 
 import numpy as np
 
@@ -44,6 +45,8 @@ _NAMES_SHARE = 0.003
 _LATIN_SHARE, _LATIN_MIX = 0.003, {"capitals": 0.6, "names": 0.1, "pieces": 0.3}
 # Digits and punctuation: by the tokenizer's probabilities, as far as text in most languages writes them so.
 _UNLETTERED_SHARE, _UNLETTERED_RARE, _WRITTEN_SHARE = 0.08, 0.01, 0.1
+# Vietnamese is now and then written with its tones as characters of their own behind the vowels.
+_TONES, _TONES_APART = frozenset("\u0300\u0301\u0303\u0309\u0323"), {"vi": 0.003}
 _USUAL_LENGTH = 25.0  # tokens of a sentence
 _CAPITALS_AT_MOST = 20_000
 _WORDS_AT_ONCE = 20_000
@@ -134,6 +137,9 @@ class _Expectation:
             if "Hira" in language.scripts:
                 own = _JAPANESE_OWN_SHARE
             usage = (1 - own) * words + own * script
+            share = _TONES_APART.get(base_language(language.tag), 0.0)
+            if share:
+                usage = (1 - share) * usage + share * self._with_tones_apart(language.word_list)
         elif written.any():
             usage = (1 - _NARROW_SHARE) * script + _NARROW_SHARE * normalised(written * pieces.lettered)
         usage = self._with_own_digits(language, usage)
@@ -163,6 +169,14 @@ class _Expectation:
             tempered = words ** (1 - pieces.trust) * pieces.probability**pieces.trust
             words = normalised(in_order_of(words, tempered))
         return words
+
+    def _with_tones_apart(self, word_list: str) -> Weights:
+        """The word list with each tone mark behind its vowel."""
+        words: dict[str, float] = {}
+        for word, frequency in words_of(word_list).items():
+            apart = tones_apart(word)
+            words[apart] = words.get(apart, 0.0) + frequency
+        return normalised(count_written(words, self._segmenter, len(self._pieces)))
 
     def _with_own_digits(self, language: Language, usage: Weights) -> Weights:
         """With numbers in the digits of the language's own script, as probable as the tokenizer has them."""
@@ -213,6 +227,16 @@ def _capitals() -> Mapping[str, float]:
     """The most frequent English words with a capital: rarer ones hardly show in other scripts' text."""
     written = [(frequency, word) for word, frequency in table("en").items() if word != word.lower()]
     return {word: frequency for frequency, word in nlargest(_CAPITALS_AT_MOST, written)}
+
+
+def tones_apart(text: str) -> str:
+    """`text` with the marks of Vietnamese tones as characters of their own, the vowels' own marks left on."""
+    written = []
+    for character in text:
+        parts = normalize("NFD", character)
+        vowel = normalize("NFC", "".join(part for part in parts if part not in _TONES))
+        written += [vowel, *(part for part in parts if part in _TONES)]
+    return "".join(written)
 
 
 def count_written(words: Mapping[str, float], segmenter: Segmenter, size: int) -> Weights:

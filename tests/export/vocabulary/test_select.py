@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ringkas import texts as text_sets
 from ringkas.errors import TargetError
+from ringkas.export.vocabulary import usage as usage_module
 from ringkas.export.vocabulary.allocation import check_weights
 from ringkas.export.vocabulary.languages import known_languages, resolve_languages
 from ringkas.export.vocabulary.pieces import Pieces, read_pieces
 from ringkas.export.vocabulary.segment import Segmenter
 from ringkas.export.vocabulary.select import Limits, choose, must_keep
-from ringkas.export.vocabulary.usage import Usage, expect_usage
+from ringkas.export.vocabulary.usage import Usage, expect_usage, tones_apart
 from ringkas.export.vocabulary.wordlists import count_words
 
 
@@ -180,3 +182,22 @@ def test_text_without_letters_is_kept_as_far_as_it_is_usual() -> None:
     pieces = pieces_of("1990", "45313351", "10.12.2019", "။။", "。」", "----------", "(%)")
     assert pieces.usual(("Latn",)).tolist() == [True, False, False, False, False, False, True]
     assert pieces.usual(("Hani",)).tolist() == [True, False, False, False, True, False, True]
+
+
+def test_tones_come_apart_and_vowels_stay_whole() -> None:
+    assert tones_apart("được Tiếng ăn ở") == "đươ\u0323c Tiê\u0301ng ăn ơ\u0309"
+
+
+@pytest.mark.parametrize("share", [0.003, 0.0])
+def test_vietnamese_with_its_tones_apart_is_segmented_as_before(
+    share: float, xlmr_tokenizer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_module, "_TONES_APART", {"vi": share})
+    pieces, segmenter = read_pieces(xlmr_tokenizer), Segmenter(xlmr_tokenizer)
+    languages = resolve_languages(("vi",), {})
+    must = must_keep(languages, pieces, (), all_characters=False)
+    kept = choose(pieces, expect_usage(languages, pieces, segmenter), must, Limits(max_tokens=60_000))
+    lines = text_sets.probe(["vi"])["vi"]
+    apart = [kept[ids].all() for ids in segmenter.ids([tones_apart(line) for line in lines])]
+    assert (np.mean(apart) > 0.9) == (share > 0), np.mean(apart)
+    assert np.mean([kept[ids].all() for ids in segmenter.ids(lines)]) > 0.9

@@ -360,7 +360,8 @@ def _layer(prepared: _Prepared, name: str, rounded: Rounded, lowest: float | Non
     bias = prepared.biases[name] + (prepared.weights[name] - rounded.weights()) @ prepared.inputs.mean
     if prepared.affine is not None and not prepared.handling.by_row:
         return _Layer(StaticLinear(rounded, bias, QuantizedInput(prepared.affine)), rounded)
-    known = lowest if prepared.group.role.name == LOWEST_ROLE else None
+    # Channels that were moved have another least value each.
+    known = lowest if prepared.group.role.name == LOWEST_ROLE and prepared.affine is None else None
     outliers = None
     if prepared.outliers is not None:
         outliers = Outliers(prepared.outliers, len(prepared.inputs.mean), prepared.direct[name])

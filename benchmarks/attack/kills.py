@@ -231,7 +231,9 @@ class Kills:
             shutil.rmtree(self.arena.folder / "vectors", ignore_errors=True)
         name = f"{command.name}: {way}"
         outcome, wrong = getattr(self, f"_{way.replace(' ', '_')}")(command, chance)
-        wrong = wrong or self.lost(command) or self._again(command)
+        wrong = wrong or self.lost(command)
+        again = self._again(command)  # whatever was wrong: the next try finds a whole arena
+        wrong = wrong or again
         return Try(name, LOST if wrong else outcome, bool(wrong), f"{number}: {outcome}; {wrong}")
 
     def _prepare(self, command: Command) -> None:
@@ -347,13 +349,15 @@ def half(folder: Path) -> str:
 
 
 def digest(place: Path) -> str:
-    """Of all that a folder holds but the time's own: reports, and what counts the seconds."""
+    """Of all that a folder holds but unfinished work and the time's own: reports, and what counts seconds."""
     import json
 
     total = hashlib.sha256()
     for file in sorted(place.rglob("*")) if place.is_dir() else ():
         if not file.is_file() or file.name in ("parity.json", "frontier.json", "run.json", "README.md"):
             continue
+        if "/." in f"/{file.relative_to(place).as_posix()}":
+            continue  # the next run sweeps it
         data = file.read_bytes()
         if file.name == MANIFEST_FILE:
             manifest = json.loads(data)

@@ -229,6 +229,12 @@ def _staged(place: Path) -> None:
         fill(folder)
 
 
+def _within(place: Path) -> None:
+    """As a search does, whose candidates are staged in the folder that they land in."""
+    place.mkdir(exist_ok=True)
+    _staged(place / "chosen")
+
+
 def _too_early(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
@@ -251,10 +257,10 @@ def fill(folder: Path) -> None:
         (folder / f"{number}.json").write_text(str(number), "utf-8")
 
 
-WRITERS = {"staged": _staged, "too early": _too_early, "aside": _aside}
+WRITERS = {"staged": _staged, "within": _within, "too early": _too_early, "aside": _aside}
 
 
-@pytest.mark.parametrize(("writer", "loses"), [("staged", False), ("too early", True)])
+@pytest.mark.parametrize(("writer", "loses"), [("staged", False), ("within", False), ("too early", True)])
 def test_writer_that_takes_its_name_too_early_is_caught(
     writer: str, loses: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -167,9 +167,12 @@ def _change_bias(graph: onnx_ir.Graph, node: onnx_ir.Node, at: int, change: npt.
 def _part_outliers(graph: onnx_ir.Graph, activation: onnx_ir.Node) -> None:
     import onnx_ir
 
-    layer = None if activation.inputs[0] is None else activation.inputs[0].producer()
+    before = activation.inputs[0]
+    layer = None if before is None or len(before.uses()) != 1 else before.producer()
+    if layer is None or layer.op_type != "MatMulIntegerToFloat":
+        return
     users = {use.node.op_type: use.node for use in activation.outputs[0].uses()}
-    if layer is None or layer.op_type != "MatMulIntegerToFloat" or users.keys() != {"Gather", "Mul"}:
+    if users.keys() != {"Gather", "Mul"} or len(activation.outputs[0].uses()) != 2:
         return
     channels, rest = _constant(users["Gather"].inputs[1]), _constant(users["Mul"].inputs[1])
     if channels is None or rest is None or not np.array_equal(np.flatnonzero(rest == 0), channels):

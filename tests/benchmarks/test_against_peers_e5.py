@@ -39,9 +39,7 @@ def test_the_table_has_every_row_and_says_who_could_not_be_measured(tmp_path: Pa
     row = {"size_bytes": 71_000_000, "cosine": {"min": 0.98, "mean": 0.99}}
     row["timings"] = {"8 tokens": timing, "offline": timing}
     result: dict[str, Any] = {
-        "date": "2026-01-01",
-        "commit": "abc",
-        "machine": {"cpu": "a processor"},
+        "made": {"date": "2026-01-01T00:00:00", "commit": "abc", "machine": {"cpu": "a processor"}},
         "plan": {"threads": 2, "rounds": 3},
         "tokens": {"8 tokens": 8.0, "offline": 70.0},
         "rows": [{"name": "one"} | row, {"name": "two"} | row],

@@ -1,6 +1,6 @@
 """Texts at a border of the model's own: the float model, its token vectors moved a little at random.
 
-    python benchmarks/sensitive_texts.py demo-e5 SIB200/km.txt SIB200/en.txt --noise 0.01
+    python benchmarks/sensitive_texts.py demo-e5 SIB200/km.txt --noise 0.08
 
 A text falls when its centred cosine (after subtracting the language's mean vector) with the unmoved model's
 drops below --floor. No rounding is in it: what falls here, no 8 bits can be asked to keep. Of the texts that

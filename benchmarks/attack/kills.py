@@ -231,9 +231,8 @@ class Kills:
             shutil.rmtree(self.arena.folder / "vectors", ignore_errors=True)
         name = f"{command.name}: {way}"
         outcome, wrong = getattr(self, f"_{way.replace(' ', '_')}")(command, chance)
-        wrong = wrong or self.lost(command)
-        again = self._again(command)  # whatever was wrong: the next try finds a whole arena
-        wrong = wrong or again
+        # Run again whatever was wrong: the next try finds a whole arena.
+        wrong = next(filter(None, (wrong, self.lost(command), self._again(command))), "")
         return Try(name, LOST if wrong else outcome, bool(wrong), f"{number}: {outcome}; {wrong}")
 
     def _prepare(self, command: Command) -> None:

@@ -153,12 +153,9 @@ def _bias_beside(addition: onnx_ir.Node, value: onnx_ir.Value) -> tuple[onnx_ir.
 
 
 def _change_bias(graph: onnx_ir.Graph, node: onnx_ir.Node, at: int, change: npt.NDArray[np.float32]) -> None:
-    import onnx_ir
-
     bias = _constant(_given(node, at))
     changed = change if bias is None else bias + change
-    name = f"{node.outputs[0].name}.bias"
-    value = add_initializer(graph, onnx_ir.tensor(changed.astype(np.float32), name=name))
+    value = _added(graph, f"{node.outputs[0].name}.bias", changed.astype(np.float32))
     if at >= len(node.inputs):
         node.resize_inputs(at + 1)
     node.replace_input_with(at, value)
@@ -236,7 +233,7 @@ def _concatenated(
     name = f"{given[0].name}.joined"
     constants = [found for found in map(_constant, given) if found is not None]
     if len(constants) == len(given):
-        return add_initializer(graph, onnx_ir.tensor(np.concatenate(constants, axis=-1), name=name))
+        return _added(graph, name, np.concatenate(constants, axis=-1))
     node = onnx_ir.node("Concat", given, {"axis": -1})
     node.outputs[0].name = name
     graph.insert_before(before, [node])

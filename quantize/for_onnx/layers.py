@@ -122,9 +122,9 @@ class RowLinear(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         if self.moved:
             values = (values - self.shift) * self.factor
-        direct = None if self.outliers is None else self.outliers(values)
+        direct = None
         if self.outliers is not None:
-            values = values * self.outliers.rest
+            direct, values = self.outliers(values), values * self.outliers.rest
         top = (values.abs() if self.lowest is None else values).amax(dim=-1, keepdim=True)
         top = top.clamp(min=self.least)
         levels = _quantize(values / top, self.step, self.zero_point)

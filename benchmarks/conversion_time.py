@@ -5,8 +5,9 @@
         --json benchmarks/results/conversion_time.json
 
 Every build is a process of its own, `ringkas build MODEL --target ...`, from its imports to the verified
-artifact. The rounds go round: one build of the base, one of this tree, for each `--target`; with commas it is
-one build of several targets. Targets that an earlier run of the same two commits left in the file stay there.
+artifact. The rounds go round: one build of the base, one of this tree with nothing kept by earlier runs, and
+one `again` with what that one kept, for each `--target`; with commas it is one build of several targets.
+Targets that an earlier run of the same two commits left in the file stay there.
 Seconds on the clock and of processor time are both kept: on a machine that is shared the second are the
 ones to compare.
 """
@@ -41,25 +42,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    trees = {"base": options.base.resolve(), "this": HERE / "src"}
+    trees = {"base": options.base.resolve(), "this": HERE / "src", "again": HERE / "src"}
     model = folder_of(options.model)
     runs: dict[str, dict[str, list[dict[str, Any]]]] = {
         targets: {tree: [] for tree in trees} for targets in options.target
     }
     for number in range(options.rounds):
         for targets, by_tree in runs.items():
-            for tree, source in trees.items():
-                found = build(model, targets.split(","), source)
-                by_tree[tree].append(found)
-                held = "held" if found["passed"] else "FELL SHORT"
-                print(
-                    f"round {number + 1}, {targets}, {tree}: {found['wall']:.1f} s, "
-                    f"{found['cpu']:.1f} s of processor, parity {held}",
-                    file=sys.stderr,
-                )
+            with tempfile.TemporaryDirectory() as kept:
+                for tree, source in trees.items():
+                    found = build(model, targets.split(","), source, kept)
+                    by_tree[tree].append(found)
+                    held = "held" if found["passed"] else "FELL SHORT"
+                    print(
+                        f"round {number + 1}, {targets}, {tree}: {found['wall']:.1f} s, "
+                        f"{found['cpu']:.1f} s of processor, parity {held}",
+                        file=sys.stderr,
+                    )
     report = {
         "model": options.model,
-        "commits": {tree: commit(source) for tree, source in trees.items()},
+        "commits": {tree: commit(trees[tree]) for tree in ("base", "this")},
         "rounds": options.rounds,
         "targets": {targets: summary(by_tree) for targets, by_tree in runs.items()},
     }
@@ -87,14 +89,14 @@ def folder_of(model: str) -> str:
     return str(open_checkpoint(model).path)
 
 
-def build(model: str, targets: list[str], source: Path) -> dict[str, Any]:
+def build(model: str, targets: list[str], source: Path, kept: str) -> dict[str, Any]:
     """Seconds on the clock and of processor time, and the seconds of each stage that was announced."""
     arguments = [part for target in targets for part in ("--target", target)]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-c", BUILD, "build", model, *arguments, "--out", folder],
-            env=os.environ | {"PYTHONPATH": str(source), "OMP_WAIT_POLICY": "PASSIVE"},
+            env=os.environ | {"PYTHONPATH": str(source), "OMP_WAIT_POLICY": "PASSIVE", "RINGKAS_CACHE": kept},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -115,13 +117,14 @@ def build(model: str, targets: list[str], source: Path) -> dict[str, Any]:
 def summary(by_tree: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """The medians of each tree, and the median over rounds of each round's own ratio."""
     ratios = {
-        key: round(
-            median(
-                this[key] / base[key] for this, base in zip(by_tree["this"], by_tree["base"], strict=True)
-            ),
-            3,
-        )
-        for key in ("cpu", "wall")
+        tree: {
+            key: round(
+                median(own[key] / base[key] for own, base in zip(found, by_tree["base"], strict=True)), 3
+            )
+            for key in ("cpu", "wall")
+        }
+        for tree, found in by_tree.items()
+        if tree != "base"
     }
     seconds = {
         tree: {key: median(one[key] for one in found) for key in ("cpu", "wall")}

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ringkas.artifact import Artifact, open_artifact
-from ringkas.demo_e5 import cache_folder
+from ringkas.cache import cache_folder
 from ringkas.errors import ArtifactError, RingkasError
 from ringkas.export.to_onnx.browser import DATA_SUFFIX, DTYPES, describe_graphs
 from ringkas.export.to_onnx.graph import TRANSFORMERS_JS_FILES

@@ -29,6 +29,7 @@ from attack.worker import TEXTS
 from ringkas.artifact import MANIFEST_FILE
 
 _BATCH = 5
+_NOTHING_KEPT = 0.5  # of the tries begin with nothing kept by an earlier run
 _PATIENCE = 300.0
 _TARGETS = ("pytorch-fp32", "onnx-fp32")
 # What a command does to files, as Python's audit hooks name it: a kill falls on one of these.
@@ -58,6 +59,11 @@ class Arena:
     disk: Disk | None = None
     undisturbed: dict[str, tuple[float, int]] = field(default_factory=dict)
     expected: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> Path:
+        """What is kept for the next run (`ringkas cache`)."""
+        return self.folder / "cache" / "kept"
 
     def path(self, name: str) -> str:
         return str(self.folder / name)
@@ -229,6 +235,8 @@ class Kills:
         way = self._ways[number // len(self._commands) % len(self._ways)]
         if command.name == "embed":
             shutil.rmtree(self.arena.folder / "vectors", ignore_errors=True)
+        if chance.random() < _NOTHING_KEPT:
+            shutil.rmtree(self.arena.kept, ignore_errors=True)
         name = f"{command.name}: {way}"
         outcome, wrong = getattr(self, f"_{way.replace(' ', '_')}")(command, chance)
         # Run again whatever was wrong: the next try finds a whole arena.
@@ -309,6 +317,10 @@ class Kills:
         for manifest in self.arena.folder.rglob(MANIFEST_FILE):
             if problem := half(manifest.parent):
                 return problem
+        for file in self.arena.kept.glob("*.bin"):
+            data = file.read_bytes()
+            if hashlib.sha256(data[32:]).digest() != data[:32]:
+                return f"half of {file.name} is kept"
         return ""
 
     def _again(self, command: Command) -> str:
@@ -407,7 +419,9 @@ def open_campaign(work: Path, record: Record) -> Iterator[Batch]:
 
     assert all((onnx, onnxruntime, onnxscript, torch, transformers, ringkas.cli, ringkas.export.build))
     with Disk.mounted(work / "disk") as disk:
-        yield Kills(make_arena(work / "disk" / "arena" if disk else work / "arena", subjects, disk)).batch
+        arena = make_arena(work / "disk" / "arena" if disk else work / "arena", subjects, disk)
+        os.environ["RINGKAS_CACHE"] = arena.path("cache")
+        yield Kills(arena).batch
 
 
 def make_subjects_apart(place: Path) -> list[Subject]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ringkas.artifact import open_artifact
@@ -25,6 +25,8 @@ from ringkas.machine import tool_versions
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.measure.rounds import Procedure
 from ringkas.runtimes.parity.floors import floor_of
+from ringkas.runtimes.parity.kept_probe import KeptProbe
+from ringkas.runtimes.parity.probe import Probe
 from ringkas.runtimes.parity.verify import reference_probe
 from ringkas.runtimes.parity.witness import require_witness
 from ringkas.targets import target
@@ -117,7 +119,7 @@ def search(
         require_witness(checkpoint)
     refuse_existing([out / name for name in (*TARGETS, SEARCH_FOLDER)], overwrite=options.overwrite)
     with pruned(checkpoint, options.prune, out, progress) as source:
-        probe = reference_probe(checkpoint, source.languages, witness=options.witness, progress=progress)
+        probe = _probe_of(replace(checkpoint, languages=source.languages), options, progress)
         with scratch_folder(out) as folder:
             record = {**asdict(wish), "seed": options.seed}
             texts = part_texts(source, options.seed)
@@ -140,6 +142,13 @@ def search(
                     shutil.move(child, place / child.name)
                 report = judge_artifact(open_artifact(place), probe, progress)
     return Built(open_artifact(out / chosen.target), report)
+
+
+def _probe_of(checkpoint: Checkpoint, options: SearchOptions, progress: Progress) -> Probe:
+    kept = KeptProbe(checkpoint, witness=options.witness, progress=progress)
+    return kept.find() or kept.made_by(
+        lambda: reference_probe(checkpoint, checkpoint.languages, witness=options.witness, progress=progress)
+    )
 
 
 def choose(points: Sequence[Point], wish: Wish) -> Point | None:

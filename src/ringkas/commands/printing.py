@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ringkas.cache import cache_folder, most_bytes
+
 if TYPE_CHECKING:
     from ringkas.artifact import Artifact
+    from ringkas.cache import Entry
     from ringkas.doctor import Diagnosis
     from ringkas.runtimes.evaluate.evaluate import EvaluationReport
     from ringkas.runtimes.measure.bench import BenchResult
@@ -237,6 +240,20 @@ def print_diagnosis(diagnosis: Diagnosis, verdict: str = "") -> None:
         here = versions or "yes" if part.ready else part.problem or "no"
         table.add_row(part.purpose, here, "" if part.ready else part.install)
     _print(table)
+
+
+def print_cache(entries: Sequence[Entry], *, cleared: bool) -> None:
+    """`ringkas cache`."""
+    total = megabytes(sum(entry.bytes for entry in entries))
+    if cleared:
+        print(f"{len(entries)} results, {total}, let go of")
+        return
+    if entries:
+        table = _table("kept", "size", "last used")
+        for entry in entries:
+            table.add_row(entry.kind, megabytes(entry.bytes), f"{entry.used:%Y-%m-%d %H:%M} UTC")
+        _print(table)
+    print(f"{total} of at most {megabytes(most_bytes())} kept in {cache_folder()}")
 
 
 def megabytes(size: int) -> str:

@@ -210,6 +210,10 @@ def show_table(folders: dict[str, Path], encoders: dict[str, Any]) -> None:
         widths = [max(len(row[column]) for row in (heads, *lines)) for column in range(len(heads))]
         for row in (heads, *lines):
             print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+        print(
+            "All are open in one process, so each one's idle threads sleep (OMP_WAIT_POLICY=PASSIVE), and\n"
+            "short texts take PyTorch and llama.cpp longer than alone: `ringkas bench` keeps them apart."
+        )
 
 
 def latency_ms(encoder: Any) -> float:

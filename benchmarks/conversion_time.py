@@ -49,9 +49,9 @@ def main() -> None:
     }
     for number in range(options.rounds):
         for targets, by_tree in runs.items():
-            with tempfile.TemporaryDirectory() as kept:
+            with tempfile.TemporaryDirectory() as cache:
                 for tree, source in trees.items():
-                    found = build(model, targets.split(","), source, kept)
+                    found = build(model, targets.split(","), source, cache)
                     by_tree[tree].append(found)
                     held = "held" if found["passed"] else "FELL SHORT"
                     print(
@@ -60,7 +60,7 @@ def main() -> None:
                         file=sys.stderr,
                     )
     report = {
-        "model": options.model,
+        "model": Path(options.model).name,
         "commits": {tree: commit(trees[tree]) for tree in ("base", "this")},
         "rounds": options.rounds,
         "targets": {targets: summary(by_tree) for targets, by_tree in runs.items()},
@@ -89,14 +89,14 @@ def folder_of(model: str) -> str:
     return str(open_checkpoint(model).path)
 
 
-def build(model: str, targets: list[str], source: Path, kept: str) -> dict[str, Any]:
+def build(model: str, targets: list[str], source: Path, cache: str) -> dict[str, Any]:
     """Seconds on the clock and of processor time, and the seconds of each stage that was announced."""
     arguments = [part for target in targets for part in ("--target", target)]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-c", BUILD, "build", model, *arguments, "--out", folder],
-            env=os.environ | {"PYTHONPATH": str(source), "OMP_WAIT_POLICY": "PASSIVE", "RINGKAS_CACHE": kept},
+            env=os.environ | {"PYTHONPATH": str(source), "OMP_WAIT_POLICY": "PASSIVE", "RINGKAS_CACHE": cache},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

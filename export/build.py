@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ringkas.artifact import Artifact, open_artifact
 from ringkas.checkpoint import Checkpoint, open_checkpoint
@@ -162,12 +163,16 @@ def build_all(
             replace(checkpoint, languages=source.languages), options, progress, streamed=streamed
         ) as probe,
     ):
-        built = []
-        for one in chosen:
+        built: dict[str, Built] = {}
+        shared: dict[str, Any] = {}
+        # The fewest bits take longest to write: time in which the probe is made beside it.
+        order = sorted(chosen, key=lambda one: one.bits)
+        for number, one in enumerate(order, 1):
             with staged_folder(out / one.name, overwrite=options.overwrite) as folder:
-                report = make(Job(source, one, folder, options, progress), probe)
-            built.append(Built(open_artifact(out / one.name), report))
-    return built
+                job = Job(source, one, folder, options, progress, order[number:], shared)
+                report = make(job, probe)
+            built[one.name] = Built(open_artifact(out / one.name), report)
+    return [built[one.name] for one in chosen]
 
 
 @contextmanager

@@ -7,10 +7,10 @@ leaves its files in the job's folder, and the judge's report is left beside them
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
@@ -47,13 +47,19 @@ class Written:
 
 @dataclass(frozen=True)
 class Job:
-    """One artifact to make: from what, as what, into which folder, and how."""
+    """One artifact to make: from what, as what, into which folder, and how.
+
+    `later` are the targets that are made of the same checkpoint after this one, `shared` what writers leave
+    for them, by names of their own.
+    """
 
     checkpoint: Checkpoint
     target: Target
     folder: Path
     options: BuildOptions
     progress: Progress
+    later: Sequence[Target] = ()
+    shared: dict[str, Any] = field(default_factory=dict)
 
 
 class Writer(Protocol):

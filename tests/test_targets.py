@@ -52,3 +52,9 @@ def test_unknown_target_lists_all_that_are_known() -> None:
     with pytest.raises(RingkasError) as raised:
         target("onnx-fp64")
     assert raised.value.fix == "Choose from: " + ", ".join(targets())
+
+
+def test_every_target_says_of_how_many_bits_it_is() -> None:
+    bits = {name: one.bits for name, one in targets().items()}
+    assert set(bits.values()) == {3, 4, 5, 6, 8, 16, 32}
+    assert (bits["onnx-int4"], bits["gguf-q5_0-gptq"], bits["tensorrt-fp8"]) == (4, 5, 8)

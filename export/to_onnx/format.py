@@ -13,7 +13,7 @@ from ringkas.export.finish import Job, Written
 from ringkas.export.model_card import normalised
 from ringkas.export.to_onnx import graph
 from ringkas.export.to_onnx.browser import DATA_SUFFIX
-from ringkas.export.to_onnx.quantized import write_quantized
+from ringkas.export.to_onnx.quantized import Calibration, write_quantized
 from ringkas.quantize.for_onnx.schemes import SCHEMES
 from ringkas.runtimes.parity.judge import ParityReport
 from ringkas.runtimes.parity.probe import Probe
@@ -85,8 +85,10 @@ def write(job: Job) -> Written:
     scheme = options.scheme or SCHEMES.get(name)
     record: Mapping[str, object] = {"weights": job.target.precision, "opset": graph.OPSET}
     if scheme is not None:
+        calibration = job.shared.setdefault("calibration", Calibration(job.progress))
+        calibration.later = [SCHEMES[one.name] for one in job.later if one.name in SCHEMES]
         file, record = write_quantized(
-            job.checkpoint, scheme, job.folder, file, job.progress, single_file=options.single_file
+            job.checkpoint, scheme, job.folder, file, calibration, single_file=options.single_file
         )
     else:
         precision = job.target.precision

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from msgspec.structs import asdict
 
 from ringkas.checkpoint import Checkpoint
+from ringkas.export.memory import float32_bytes
 from ringkas.export.to_onnx import folding as onnx_folding
 from ringkas.export.to_onnx import graph as onnx_graph
 from ringkas.export.to_onnx.browser import describe_graphs
@@ -15,10 +19,39 @@ from ringkas.progress import QUIET, Progress
 from ringkas.quantize.for_onnx.schemes import OnnxScheme
 
 if TYPE_CHECKING:
-    from ringkas.quantize.for_onnx.twin import Quantized
+    from ringkas.quantize.for_onnx.twin import Quantized, Quantizer
 
+# Times the float32 weights that must be free for a quantizer to be kept: its own, and what is made of them.
+_KEPT = 3
 # The first that has 4-bit tensors, and scales by block.
 OPSET = 21
+
+
+@dataclass
+class Calibration:
+    """What one target of a build leaves for those after it that are calibrated alike.
+
+    Args:
+        progress: where each part of the work is announced.
+        later: the schemes of the targets that are still to be written.
+        quantizer: of an earlier target.
+    """
+
+    progress: Progress = QUIET
+    later: Sequence[OnnxScheme] = ()
+    quantizer: Quantizer | None = None
+
+    def quantizer_for(self, checkpoint: Checkpoint, scheme: OnnxScheme) -> Quantizer:
+        """The earlier one where it has the statistics of `scheme`, else one of its own."""
+        from ringkas.quantize.for_onnx.twin import Quantizer
+
+        found, self.quantizer = self.quantizer, None
+        if found is None or not found.serves(scheme):
+            found = Quantizer.calibrated(checkpoint, scheme, self.progress)
+        free = psutil.virtual_memory().available
+        if any(map(found.serves, self.later)) and free > _KEPT * float32_bytes(checkpoint):
+            self.quantizer = found
+        return found
 
 
 def write_quantized(
@@ -26,7 +59,7 @@ def write_quantized(
     scheme: OnnxScheme,
     folder: Path,
     file: str = onnx_graph.MODEL_FILE,
-    progress: Progress = QUIET,
+    calibration: Calibration | None = None,
     *,
     single_file: bool = False,
 ) -> tuple[str, dict[str, object]]:
@@ -36,9 +69,10 @@ def write_quantized(
         CheckpointError: the weights cannot be loaded.
         TargetError: the scheme names a layer that is not there, or one file cannot hold the graph.
     """
-    from ringkas.quantize.for_onnx.twin import quantize
-
-    with quantize(checkpoint, scheme, progress) as quantized, progress.stage("tracing the graph"):
+    calibration = calibration or Calibration()
+    quantizer = calibration.quantizer_for(checkpoint, scheme)
+    last = calibration.quantizer is None
+    with quantizer.twin(scheme, last=last) as quantized, calibration.progress.stage("tracing the graph"):
         return write_twin(checkpoint, scheme, quantized, folder, file, single_file=single_file)
 
 

@@ -116,6 +116,7 @@ class Quantizer:
         progress: Progress = QUIET,
     ) -> None:
         self._progress = progress
+        self._calibrated_for: OnnxScheme | None = None
         self.reference = load_reference(checkpoint, attention="eager")
         self.reference.requires_grad_(False)
         self.rows = rows
@@ -127,6 +128,23 @@ class Quantizer:
         self._weights = sum(parameter.numel() for parameter in self._encoder.parameters())
         self._made: dict[_Way, _Layer] = {}
         self._coded_tables: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    @classmethod
+    def calibrated(cls, checkpoint: Checkpoint, scheme: OnnxScheme, progress: Progress = QUIET) -> Quantizer:
+        """Calibrated on the checkpoint's calibration texts as `scheme` asks for; raises as the class does."""
+        rows = token_ids(checkpoint, scheme.calibration_tokens)
+        made = cls(checkpoint, rows, scheme.covariance_width, progress)
+        made._calibrated_for = scheme
+        return made
+
+    def serves(self, scheme: OnnxScheme) -> bool:
+        """Whether one that was calibrated for `scheme` would have the same statistics, to the last bit."""
+        own = self._calibrated_for
+        if own is None or own.calibration_tokens != scheme.calibration_tokens:
+            return False
+        widest = max(len(inputs.mean) for inputs in self._inputs.values())
+        limits = {own.covariance_width or widest, scheme.covariance_width or widest}
+        return len(limits) == 1 or min(limits) >= widest
 
     @property
     def layers(self) -> dict[str, int]:
@@ -270,8 +288,7 @@ def quantize(
         CheckpointError: the weights cannot be loaded, or a layer's width does not fit the scheme's blocks.
         TargetError: the scheme names a layer that is not there.
     """
-    rows = token_ids(checkpoint, scheme.calibration_tokens)
-    return Quantizer(checkpoint, rows, scheme.covariance_width, progress).twin(scheme, last=True)
+    return Quantizer.calibrated(checkpoint, scheme, progress).twin(scheme, last=True)
 
 
 def _check_width(name: str, width: int, unit: int, target: str) -> None:

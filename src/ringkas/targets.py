@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ringkas.errors import TargetError
@@ -20,6 +21,13 @@ class Target:
     def engine(self) -> str:
         """The engine that a manifest names: the format's default."""
         return self.format.engine
+
+    @property
+    def bits(self) -> int:
+        """The bits of most of its weights, by the name of its precision."""
+        found = re.search(r"\d+", self.precision)
+        assert found is not None  # a test goes through all targets
+        return int(found[0])
 
 
 def targets() -> dict[str, Target]:

@@ -16,7 +16,9 @@ from onnx import numpy_helper
 
 from ringkas import build_all, load, load_reference_encoder, open_checkpoint, texts
 from ringkas.artifact import open_artifact
-from ringkas.export.to_onnx.quantized import write_quantized
+from ringkas.export.build import BuildOptions
+from ringkas.export.to_onnx.quantized import Calibration, write_quantized
+from ringkas.progress import Progress
 from ringkas.quantize.for_onnx.schemes import SCHEMES
 from ringkas.runtimes.engines.onnxruntime_engine import open_session
 from ringkas.runtimes.parity.judge import cosine
@@ -86,6 +88,36 @@ class Graph:
 @pytest.fixture
 def graph(dist: Path) -> Callable[[str], Graph]:
     return lambda target: Graph(onnx.load(dist / target / "onnx" / "model.onnx"))
+
+
+def test_targets_of_one_build_are_calibrated_once_and_are_what_each_is_alone(
+    small_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = open_checkpoint(small_checkpoint(64))
+    options = BuildOptions(witness=False)
+    targets = ("onnx-int8", "onnx-fp32", "onnx-int4")
+    build_all(checkpoint, targets, tmp_path / "together", options, Progress())
+    assert capsys.readouterr().err.count("calibration texts ...") == 1
+    for target in targets:
+        build_all(checkpoint, [target], tmp_path / "alone", options)
+        together, alone = (
+            (tmp_path / way / target / "onnx/model.onnx").read_bytes() for way in ("together", "alone")
+        )
+        assert together == alone
+
+
+def test_what_is_calibrated_otherwise_is_calibrated_anew(small_checkpoint: Callable[..., Path]) -> None:
+    checkpoint = open_checkpoint(small_checkpoint())
+    int8 = SCHEMES["onnx-int8"]
+    shared = Calibration(later=[SCHEMES["onnx-int4"]])
+    first = shared.quantizer_for(checkpoint, int8)
+    assert shared.quantizer is first
+    assert shared.quantizer_for(checkpoint, int8) is first
+    assert not first.serves(replace(int8, calibration_tokens=100))
+    assert not first.serves(replace(int8, covariance_width=8))
+    assert first.serves(replace(int8, covariance_width=4096))
+    assert shared.quantizer_for(checkpoint, replace(int8, covariance_width=8)) is not first
+    assert shared.quantizer is None  # it has nothing for onnx-int4
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import cache
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -80,10 +81,12 @@ def probing(
         try:
             with suppress(BrokenPipeError):  # it died: no answer will say so
                 pickle.dump((stated, threads, witness, progress), child.stdin)
-                child.stdin.close()
+                child.stdin.flush()  # and open as long as this process lives
             yield cache(lambda: kept.made_by(lambda: _answer(child, made_here)))
         finally:
             child.kill()
+            with suppress(BrokenPipeError):
+                child.stdin.close()
 
 
 def _answer(child: subprocess.Popen[bytes], made_here: Callable[[], Probe]) -> Probe:
@@ -105,6 +108,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries print
     stated, threads, witness, progress = pickle.load(sys.stdin.buffer)
+    Thread(target=_end_with_who_asked, daemon=True).start()
     found: Any
     try:
         import torch
@@ -116,6 +120,13 @@ def main() -> None:
         found = error
     with answers:
         pickle.dump(found, answers)
+
+
+def _end_with_who_asked() -> None:
+    """Ends this process when the other one does, however that was: its end of the pipe is then closed."""
+    while os.read(sys.stdin.fileno(), 1):  # not through the buffer, whose lock Python wants when it ends
+        pass
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -108,3 +109,23 @@ def test_an_interruption_ends_the_other_process(checkpoint: Checkpoint, elsewher
     for process in started:
         with suppress(psutil.NoSuchProcess):
             assert process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_killed_build_takes_the_other_process_along(checkpoint: Checkpoint) -> None:
+    code = (
+        "import sys, time; from dataclasses import replace\n"
+        "from ringkas import open_checkpoint; from ringkas.progress import QUIET\n"
+        "from ringkas.runtimes.parity import beside\n"
+        "import psutil; beside._WORTH_IT = 0; beside.usable_cores = lambda: 2\n"
+        "checkpoint = replace(open_checkpoint(sys.argv[1]), languages=())\n"
+        "with beside.probing(checkpoint, 0, witness=True, progress=QUIET):\n"
+        "    print(psutil.Process().children()[0].pid, flush=True); time.sleep(300)\n"
+    )
+    command = [sys.executable, "-c", code, str(checkpoint.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    with suppress(psutil.NoSuchProcess):
+        child.wait(10)
+    assert not child.is_running()

@@ -119,6 +119,11 @@ COMMANDS = (
     Command("embed", _embed, ("vectors",)),
     Command("bench", _bench, ("bench.json",)),
 )
+# Whose turn it is: a search takes as long as twenty of the others.
+_TURNS = (
+    "build", "prune", "rebuild", "verify", "embed", "bench", "search", "build", "rebuild", "verify", "embed",
+    "bench", "build", "rebuild", "verify", "embed", "bench", "build", "rebuild", "verify", "embed",
+)  # fmt: skip
 Trouble = Callable[[], None]
 # Where a fork that ends well leaves the names of its modules.
 _at_the_end: list[Path] = []
@@ -216,7 +221,9 @@ class Kills:
 
     def __init__(self, arena: Arena, commands: Sequence[Command] = COMMANDS) -> None:
         self.arena = arena
-        self._commands = [one for one in commands if one.name != "rebuild" or arena.plan is not None]
+        possible = [one for one in commands if one.name != "rebuild" or arena.plan is not None]
+        turns = [one for name in _TURNS for one in possible if one.name == name]
+        self._commands = turns or possible
         self._ways = _WAYS if arena.disk is None else _WAYS + _DISK_WAYS
         place = arena.disk.folder if arena.disk else arena.folder
         self._log = place.with_name(f"{place.name}.log")  # beside it, where there is always room

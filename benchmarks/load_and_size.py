@@ -93,7 +93,7 @@ def met(row: str, value: dict[str, float]) -> dict[str, Any]:
 
 def child(row: str, *arguments: object) -> dict[str, float]:
     command = [sys.executable, __file__, "--run", row, *map(str, arguments)]
-    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "RINGKAS_CACHE_MB": "0"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     say(f"{row}: {result}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
+from ringkas import cache
 from ringkas.artifact import Artifact, open_artifact
 from ringkas.checkpoint import Checkpoint, open_checkpoint
 from ringkas.errors import ArtifactError, TargetError
-from ringkas.export.finish import Job, make, writer_of
+from ringkas.export.finish import Job, Shared, make, writer_of
 from ringkas.export.memory import float32_bytes, is_streamed, require_memory
 from ringkas.export.to_onnx.graph import TRANSFORMERS_JS_FILES
 from ringkas.export.to_tensorrt.plan import PlanOptions
@@ -27,6 +28,8 @@ from ringkas.runtimes.parity.probe import Probe
 from ringkas.runtimes.parity.verify import streamed_probe
 from ringkas.runtimes.parity.witness import require_witness
 from ringkas.targets import Target, target
+
+_FEW = 8  # bits: with more, nothing is calibrated
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def build_all(
     chosen = [target(name) for name in dict.fromkeys(targets)]
     if not chosen:
         raise TargetError("no target is named", fix="Name one, for example: --target onnx-fp32")
+    cache.most_bytes()  # what it says is refused before any work
     _check_options(chosen, options)
     require_engines(chosen)
     require_memory(checkpoint, chosen, options.memory)
@@ -164,13 +168,13 @@ def build_all(
         ) as probe,
     ):
         built: dict[str, Built] = {}
-        shared: dict[str, Any] = {}
-        # The fewest bits take longest to write: time in which the probe is made beside it.
-        order = sorted(chosen, key=lambda one: one.bits)
-        for number, one in enumerate(order, 1):
+        shared = Shared()
+        # The fewest bits take longest to write, time in which the probe is made beside it; of one format they
+        # come together, for the next may go on from what the one before it was calibrated on.
+        order = sorted(chosen, key=lambda one: (one.bits > _FEW, one.format.writer, one.bits))
+        for one, following in zip_longest(order, order[1:]):
             with staged_folder(out / one.name, overwrite=options.overwrite) as folder:
-                job = Job(source, one, folder, options, progress, order[number:], shared)
-                report = make(job, probe)
+                report = make(Job(source, one, folder, options, progress, following, shared), probe)
             built[one.name] = Built(open_artifact(out / one.name), report)
     return [built[one.name] for one in chosen]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 
@@ -33,6 +33,7 @@ CARD_FILE = "README.md"
 
 if TYPE_CHECKING:
     from ringkas.export.build import BuildOptions
+    from ringkas.quantize.for_onnx.twin import Quantizer
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,19 @@ class Written:
     execution: str = ""
 
 
+@dataclass
+class Shared:
+    """What the writer of one target of a build leaves for the next: a calibrated quantizer."""
+
+    quantizer: Quantizer | None = None
+
+
 @dataclass(frozen=True)
 class Job:
     """One artifact to make: from what, as what, into which folder, and how.
 
-    `later` are the targets that are made of the same checkpoint after this one, `shared` what writers leave
-    for them, by names of their own.
+    `following` is the target that is made of the same checkpoint after this one, `shared` what writers leave
+    for it.
     """
 
     checkpoint: Checkpoint
@@ -58,8 +66,8 @@ class Job:
     folder: Path
     options: BuildOptions
     progress: Progress
-    later: Sequence[Target] = ()
-    shared: dict[str, Any] = field(default_factory=dict)
+    following: Target | None = None
+    shared: Shared = field(default_factory=Shared)
 
 
 class Writer(Protocol):

@@ -111,17 +111,24 @@ def test_the_key_follows_every_fact_and_every_library(monkeypatch: pytest.Monkey
     assert key != cache.key_of("reference", {"languages": ("ko",)})
 
 
+@pytest.mark.parametrize("name", ["ONEDNN_DEFAULT_FPMATH_MODE", "CUDA_VISIBLE_DEVICES"])
+def test_the_key_follows_what_the_libraries_are_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = cache.key_of("reference")
+    monkeypatch.setenv(name, "BF16")
+    assert key != cache.key_of("reference")
+
+
 def test_the_key_follows_this_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "ringkas"
     package.mkdir()
     for name in ("cache.py", "pooling.py"):
         (package / name).write_text(name)
     monkeypatch.setattr(cache, "__file__", str(package / "cache.py"))
-    digests = []
-    for text in ("mean", "max"):
+    keys = []
+    for text in ("mean", "maximum"):
         (package / "pooling.py").write_text(text)
-        digests.append(cache._code.__wrapped__())
-    assert len(set(digests)) == 2
+        keys.append(cache.key_of("reference"))
+    assert len(set(keys)) == 2
 
 
 def test_a_folder_s_digest_follows_names_and_contents(tmp_path: Path) -> None:
@@ -137,6 +144,49 @@ def test_a_folder_s_digest_follows_names_and_contents(tmp_path: Path) -> None:
     assert cache.folder_digest(tmp_path / "moved") != first
     (model / "weights").rename(model / "other")
     assert cache.folder_digest(model) != first
+
+
+def test_a_folder_s_digest_follows_links(tmp_path: Path) -> None:
+    for name in ("dense", "model"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "dense" / "weights").write_bytes(b"one")
+    (tmp_path / "model" / "2_Dense").symlink_to(tmp_path / "dense")
+    (tmp_path / "model" / "round").symlink_to(tmp_path / "model")  # and does not go round
+    (tmp_path / "model" / "nowhere").symlink_to(tmp_path / "missing")
+    first = cache.folder_digest(tmp_path / "model")
+    (tmp_path / "dense" / "weights").write_bytes(b"another")
+    assert cache.folder_digest(tmp_path / "model") != first
+
+
+def test_a_folder_s_digest_is_not_of_what_was_built_in_it(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"one")
+    first = cache.folder_digest(tmp_path)
+    built = tmp_path / "dist" / "onnx-fp32"
+    built.mkdir(parents=True)
+    (built / "ringkas.json").write_text("{}")
+    (built / "vectors").write_text("many")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"the same in another format")
+    assert cache.folder_digest(tmp_path) == first
+
+
+def test_a_cache_that_may_only_be_read_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    cache.keep("reference", KEY, b"vectors")
+    (folder / "a folder.bin").mkdir()
+    monkeypatch.setattr(os, "utime", refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert cache.find("reference", KEY) == b"vectors"
+    assert len(cache.entries()) == 1
+    assert cache.clear() == []
+
+
+def test_without_a_home_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGKAS_CACHE", "~nobody-of-that-name/cache")
+    cache.keep("reference", KEY, b"vectors")
+    assert cache.find("reference", KEY) is None
+    assert cache.entries() == []
 
 
 def test_the_command_shows_and_clears(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -223,7 +223,7 @@ class Kills:
         self.arena = arena
         possible = [one for one in commands if one.name != "rebuild" or arena.plan is not None]
         turns = [one for name in _TURNS for one in possible if one.name == name]
-        self._commands = turns or possible
+        self._commands = turns + [one for one in possible if one.name not in _TURNS]
         self._ways = _WAYS if arena.disk is None else _WAYS + _DISK_WAYS
         place = arena.disk.folder if arena.disk else arena.folder
         self._log = place.with_name(f"{place.name}.log")  # beside it, where there is always room
@@ -254,6 +254,7 @@ class Kills:
         """An undisturbed run: how long it takes, how often it touches files, what it makes."""
         events, modules = self._log.with_suffix(".events"), self._log.with_suffix(".modules")
         for trouble in (lambda: _at_the_end.append(modules)), counted(events):
+            shutil.rmtree(self.arena.kept, ignore_errors=True)
             began = time.monotonic()
             status = wait(start(command.arguments(self.arena), self._log, trouble), _PATIENCE)
             if status != 0:
@@ -421,6 +422,7 @@ def open_campaign(work: Path, record: Record) -> Iterator[Batch]:
     import torch
     import transformers
 
+    import ringkas.cache
     import ringkas.cli
     import ringkas.export.build
 
@@ -428,6 +430,7 @@ def open_campaign(work: Path, record: Record) -> Iterator[Batch]:
     with Disk.mounted(work / "disk") as disk:
         arena = make_arena(work / "disk" / "arena" if disk else work / "arena", subjects, disk)
         os.environ["RINGKAS_CACHE"] = arena.path("cache")
+        ringkas.cache.key_of()  # reads the package's files, which a fork then knows
         yield Kills(arena).batch
 
 

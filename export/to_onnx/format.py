@@ -85,8 +85,8 @@ def write(job: Job) -> Written:
     scheme = options.scheme or SCHEMES.get(name)
     record: Mapping[str, object] = {"weights": job.target.precision, "opset": graph.OPSET}
     if scheme is not None:
-        calibration = job.shared.setdefault("calibration", Calibration(job.progress))
-        calibration.later = [SCHEMES[one.name] for one in job.later if one.name in SCHEMES]
+        following = SCHEMES.get(job.following.name) if job.following else None
+        calibration = Calibration(job.progress, following, job.shared)
         file, record = write_quantized(
             job.checkpoint, scheme, job.folder, file, calibration, single_file=options.single_file
         )

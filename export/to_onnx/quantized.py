@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import psutil
 from msgspec.structs import asdict
 
 from ringkas.checkpoint import Checkpoint
+from ringkas.export.finish import Shared
 from ringkas.export.memory import float32_bytes
 from ringkas.export.to_onnx import folding as onnx_folding
 from ringkas.export.to_onnx import graph as onnx_graph
@@ -27,31 +27,33 @@ _KEPT = 3
 OPSET = 21
 
 
-@dataclass
+@dataclass(frozen=True)
 class Calibration:
-    """What one target of a build leaves for those after it that are calibrated alike.
+    """How a target of a build comes by a calibrated quantizer, and the next one by the same.
 
     Args:
         progress: where each part of the work is announced.
-        later: the schemes of the targets that are still to be written.
-        quantizer: of an earlier target.
+        following: the scheme of the target that is written next, if it has one.
+        shared: what the target before left.
     """
 
     progress: Progress = QUIET
-    later: Sequence[OnnxScheme] = ()
-    quantizer: Quantizer | None = None
+    following: OnnxScheme | None = None
+    shared: Shared = field(default_factory=Shared)
 
-    def quantizer_for(self, checkpoint: Checkpoint, scheme: OnnxScheme) -> Quantizer:
-        """The earlier one where it has the statistics of `scheme`, else one of its own."""
+    def quantizer_for(self, checkpoint: Checkpoint, scheme: OnnxScheme) -> tuple[Quantizer, bool]:
+        """One with the statistics of `scheme`, and whether it is kept for the next target."""
         from ringkas.quantize.for_onnx.twin import Quantizer
 
-        found, self.quantizer = self.quantizer, None
+        found = self.shared.quantizer
         if found is None or not found.serves(scheme):
             found = Quantizer.calibrated(checkpoint, scheme, self.progress)
+        found.forget_layers()
         free = psutil.virtual_memory().available
-        if any(map(found.serves, self.later)) and free > _KEPT * float32_bytes(checkpoint):
-            self.quantizer = found
-        return found
+        wanted = self.following is not None and found.serves(self.following)
+        kept = wanted and free > _KEPT * float32_bytes(checkpoint)
+        self.shared.quantizer = found if kept else None
+        return found, kept
 
 
 def write_quantized(
@@ -70,9 +72,8 @@ def write_quantized(
         TargetError: the scheme names a layer that is not there, or one file cannot hold the graph.
     """
     calibration = calibration or Calibration()
-    quantizer = calibration.quantizer_for(checkpoint, scheme)
-    last = calibration.quantizer is None
-    with quantizer.twin(scheme, last=last) as quantized, calibration.progress.stage("tracing the graph"):
+    quantizer, kept = calibration.quantizer_for(checkpoint, scheme)
+    with quantizer.twin(scheme, last=not kept) as quantized, calibration.progress.stage("tracing the graph"):
         return write_twin(checkpoint, scheme, quantized, folder, file, single_file=single_file)
 
 

@@ -146,6 +146,10 @@ class Quantizer:
         limits = {own.covariance_width or widest, scheme.covariance_width or widest}
         return len(limits) == 1 or min(limits) >= widest
 
+    def forget_layers(self) -> None:
+        """Lets go of what was rounded for earlier schemes."""
+        self._made.clear()
+
     @property
     def layers(self) -> dict[str, int]:
         """The names of the linear layers, and how many weights each has."""

@@ -108,7 +108,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries print
     stated, threads, witness, progress = pickle.load(sys.stdin.buffer)
-    Thread(target=_end_with_who_asked, daemon=True).start()
+    asking = os.dup(sys.stdin.fileno())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())  # libraries look at it while they load
+    Thread(target=_end_with, args=(asking,), daemon=True).start()
     found: Any
     try:
         import torch
@@ -122,9 +124,9 @@ def main() -> None:
         pickle.dump(found, answers)
 
 
-def _end_with_who_asked() -> None:
-    """Ends this process when the other one does, however that was: its end of the pipe is then closed."""
-    while os.read(sys.stdin.fileno(), 1):  # not through the buffer, whose lock Python wants when it ends
+def _end_with(asking: int) -> None:
+    """Ends this process when the one that asked does, in whatever way: its end of the pipe is then closed."""
+    while os.read(asking, 1):
         pass
     os._exit(1)
 

@@ -7,6 +7,7 @@ libraries; all that is in its key.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -35,14 +36,11 @@ class KeptProbe:
 
     def __init__(self, checkpoint: Checkpoint, *, witness: bool, progress: Progress) -> None:
         self._progress = progress
+        self._checkpoint, self._witness = checkpoint, witness
         self._key = ""
         if cache.most_bytes():
-            facts = {
-                one.name: getattr(checkpoint, one.name)
-                for one in fields(Checkpoint)
-                if one.name not in _OTHER
-            }
-            self._key = cache.key_of(_KIND, witness, facts, cache.folder_digest(checkpoint.root))
+            with progress.stage("looking for what an earlier run kept"):
+                self._key = self._key_now()
 
     def find(self) -> Probe | None:
         """The probe that an earlier run made, if it is there and whole."""
@@ -59,11 +57,22 @@ class KeptProbe:
         return probe
 
     def made_by(self, make: Callable[[], Probe]) -> Probe:
-        """What `make` gives, which is kept."""
+        """What `make` gives, which is kept unless a file was changed meanwhile."""
         probe = make()
-        if self._key:
+        if self._key and self._key == self._key_now():
             cache.keep(_KIND, self._key, msgspec.msgpack.encode(probe, enc_hook=_stored))
         return probe
+
+    def _key_now(self) -> str:
+        """The key by the files as they are; none where one has no readable content or name."""
+        facts = {
+            one.name: getattr(self._checkpoint, one.name)
+            for one in fields(Checkpoint)
+            if one.name not in _OTHER
+        }
+        with suppress(OSError, ValueError):
+            return cache.key_of(_KIND, self._witness, facts, cache.folder_digest(self._checkpoint.root))
+        return ""
 
 
 def _stored(value: Any) -> Any:

@@ -138,7 +138,7 @@ class Transformers:
         self._model = AutoModel.from_pretrained(
             str(checkpoint.path), dtype=torch.float32, use_safetensors=True, **options
         ).eval()
-        assumed = f"{checkpoint.path} says nothing of pooling: mean pooling and length one were assumed"
+        assumed = "the folder says nothing of pooling: mean pooling and length one were assumed"
         self.notes: tuple[str, ...] = (
             assumed,
             *_limit_positions(self._tokenizer, "model_max_length", checkpoint, self.name),

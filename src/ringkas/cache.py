@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from ringkas.artifact import MANIFEST_FILE
 from ringkas.errors import RingkasError
 from ringkas.files import read_whole, scratch_folder, sha256
 from ringkas.machine import cpu_features, tool_versions
@@ -26,6 +27,12 @@ from ringkas.machine import cpu_features, tool_versions
 _DEFAULT_MB = 256
 _SUFFIX = ".bin"
 _DIGEST = hashlib.sha256().digest_size
+# Where there is no cache to be had, nothing is kept and nothing found.
+_NONE = (OSError, RuntimeError)
+# Weights in formats that are not read: what is fetched from a hub leaves them out as well.
+_OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".onnx", ".onnx_data", ".h5", ".msgpack", ".gguf")
+# The variables by which PyTorch and what it stands on are told how and where to compute.
+_TELLING = ("CUDA_", "NVIDIA_", "ONEDNN_", "DNNL_", "MKL_", "TORCH_", "OPENBLAS_")
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,11 @@ class Entry:
 
 
 def cache_folder() -> Path:
-    """Where this user's caches of ringkas are: `RINGKAS_CACHE`, or the system's own place for such."""
+    """Where this user's caches of ringkas are: `RINGKAS_CACHE`, or the system's own place for such.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
     named = os.environ.get("RINGKAS_CACHE")
     if named:
         return Path(named).expanduser()
@@ -67,22 +78,44 @@ def most_bytes() -> int:
 
 
 def key_of(*facts: Any) -> str:
-    """The digest of `facts`, which JSON can hold, of this code and of the libraries and the processor.
+    """The digest of `facts`, which JSON can hold, and of what else a computation here follows from.
 
-    All that decides what a computation gives is in it, or is among the facts.
+    That is this package's own files, the libraries' versions, the processor's features, whether there is an
+    NVIDIA device, and the variables by which the libraries are told how exact to be.
+
+    Raises:
+        OSError: a file of the package cannot be read.
     """
-    conditions = (_code(), tool_versions(), cpu_features(), facts)
+    told = {name: value for name, value in os.environ.items() if name.startswith(_TELLING)}
+    device = Path("/dev/nvidiactl").exists()
+    conditions = (folder_digest(Path(__file__).parent), tool_versions(), cpu_features(), device, told, facts)
     return hashlib.sha256(msgspec.json.encode(conditions, order="sorted", enc_hook=str)).hexdigest()
 
 
 def folder_digest(folder: Path) -> str:
-    """The digest of every file below a folder, with its name; what is hidden is not the folder's content."""
-    rows = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in name.parts):
-            state = path.stat()
-            rows.append((name.as_posix(), file_digest(path, state.st_size, state.st_mtime_ns)))
+    """The digest of every file below a folder, with its name, wherever links lead.
+
+    But for what a checkpoint's folder may hold that nothing of a build follows from: hidden files, weights in
+    other formats, and artifacts.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a name is not UTF-8.
+    """
+    rows, entered = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        true = os.path.realpath(place)
+        if true in entered or (place != str(folder) and MANIFEST_FILE in names):
+            folders.clear()
+            continue
+        entered.add(true)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__pycache__")))
+        for name in sorted(names):
+            file = Path(place, name)
+            if not name.startswith(".") and not name.endswith(_OTHER_WEIGHTS) and file.is_file():
+                state = file.stat()
+                digest = file_digest(file, state.st_size, state.st_mtime_ns)
+                rows.append((file.relative_to(folder).as_posix(), digest))
     return hashlib.sha256(msgspec.json.encode(rows)).hexdigest()
 
 
@@ -94,15 +127,18 @@ def file_digest(file: Path, size: int, modified: int) -> str:
 
 def find(kind: str, key: str) -> bytes | None:
     """What was kept under a key; None where nothing was, or where it is damaged."""
-    if not most_bytes():
+    most = most_bytes()
+    if not most:
         return None
-    file = _file(kind, key)
-    with suppress(OSError):
-        data = read_whole(file)
-        if hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]:
-            os.utime(file)  # it is the one that was used last
-            return data[_DIGEST:]
-    return None
+    try:
+        data = read_whole(file := _file(kind, key), most)
+    except _NONE:
+        return None
+    if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
+        return None
+    with suppress(OSError):  # who may only read it cannot say that it was used
+        os.utime(file)
+    return data[_DIGEST:]
 
 
 def keep(kind: str, key: str, data: bytes) -> None:
@@ -110,7 +146,7 @@ def keep(kind: str, key: str, data: bytes) -> None:
     most = most_bytes()
     if len(data) + _DIGEST > most:
         return
-    with suppress(OSError), scratch_folder(_folder()) as scratch:
+    with suppress(*_NONE), scratch_folder(kept_folder()) as scratch:
         (scratch / "entry").write_bytes(hashlib.sha256(data).digest() + data)
         (scratch / "entry").replace(_file(kind, key))
         _shrink(most)
@@ -119,28 +155,32 @@ def keep(kind: str, key: str, data: bytes) -> None:
 def entries() -> list[Entry]:
     """What is kept, the last used first."""
     found = []
-    for file in _folder().glob(f"*{_SUFFIX}"):
-        with suppress(OSError):  # another process let go of it
-            state = file.stat()
-            used = datetime.fromtimestamp(state.st_mtime, UTC)
-            found.append(Entry(file, file.name.partition("-")[0], state.st_size, used))
+    with suppress(*_NONE):
+        for file in kept_folder().glob(f"*{_SUFFIX}"):
+            with suppress(OSError):  # another process let go of it
+                state = file.stat()
+                used = datetime.fromtimestamp(state.st_mtime, UTC)
+                if file.is_file():
+                    found.append(Entry(file, file.name.partition("-")[0], state.st_size, used))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
 def clear() -> list[Entry]:
-    """Lets go of all that is kept; what that was."""
+    """Lets go of all that is kept and may be removed; what that was."""
     found = entries()
     for entry in found:
-        entry.path.unlink(missing_ok=True)
-    return found
+        with suppress(OSError):
+            entry.path.unlink(missing_ok=True)
+    return [entry for entry in found if not entry.path.exists()]
+
+
+def kept_folder() -> Path:
+    """Where results are kept. Raises as `cache_folder` does."""
+    return cache_folder() / "kept"
 
 
 def _file(kind: str, key: str) -> Path:
-    return _folder() / f"{kind}-{key}{_SUFFIX}"
-
-
-def _folder() -> Path:
-    return cache_folder() / "kept"
+    return kept_folder() / f"{kind}-{key}{_SUFFIX}"
 
 
 def _shrink(most: int) -> None:
@@ -149,16 +189,3 @@ def _shrink(most: int) -> None:
         total += entry.bytes
         if total > most:
             entry.path.unlink(missing_ok=True)
-
-
-@cache
-def _code() -> str:
-    """The digest of this package's own files, code and data: another version computes other things."""
-    package, digest = Path(__file__).parent, hashlib.sha256()
-    for folder, folders, names in os.walk(package, followlinks=True):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        for name in sorted(names):
-            file = Path(folder, name)
-            digest.update(file.relative_to(package).as_posix().encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

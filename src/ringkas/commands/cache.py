@@ -27,7 +27,7 @@ def cache(cleared: bool, as_json: bool) -> None:
     rows = [{"kind": one.kind, "bytes": one.bytes, "last_used": one.used} for one in found]
     print_json(
         {
-            "folder": str(store.cache_folder()),
+            "folder": str(store.kept_folder()),
             "most_bytes": store.most_bytes(),
             "cleared" if cleared else "kept": rows,
         }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from ringkas.cache import cache_folder, most_bytes
+from ringkas.cache import kept_folder, most_bytes
 
 if TYPE_CHECKING:
     from ringkas.artifact import Artifact
@@ -253,7 +253,7 @@ def print_cache(entries: Sequence[Entry], *, cleared: bool) -> None:
         for entry in entries:
             table.add_row(entry.kind, megabytes(entry.bytes), f"{entry.used:%Y-%m-%d %H:%M} UTC")
         _print(table)
-    print(f"{total} of at most {megabytes(most_bytes())} kept in {cache_folder()}")
+    print(f"{total} of at most {megabytes(most_bytes())} kept in {kept_folder()}")
 
 
 def megabytes(size: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from onnx import numpy_helper
 from ringkas import build_all, load, load_reference_encoder, open_checkpoint, texts
 from ringkas.artifact import open_artifact
 from ringkas.export.build import BuildOptions
+from ringkas.export.to_onnx import quantized
 from ringkas.export.to_onnx.quantized import Calibration, write_quantized
 from ringkas.progress import Progress
 from ringkas.quantize.for_onnx.schemes import SCHEMES
@@ -108,16 +110,28 @@ def test_targets_of_one_build_are_calibrated_once_and_are_what_each_is_alone(
 
 def test_what_is_calibrated_otherwise_is_calibrated_anew(small_checkpoint: Callable[..., Path]) -> None:
     checkpoint = open_checkpoint(small_checkpoint())
-    int8 = SCHEMES["onnx-int8"]
-    shared = Calibration(later=[SCHEMES["onnx-int4"]])
-    first = shared.quantizer_for(checkpoint, int8)
-    assert shared.quantizer is first
-    assert shared.quantizer_for(checkpoint, int8) is first
+    int8, int4 = SCHEMES["onnx-int8"], SCHEMES["onnx-int4"]
+    calibration = Calibration(following=int4)
+    first, kept = calibration.quantizer_for(checkpoint, int8)
+    assert kept
+    assert calibration.quantizer_for(checkpoint, int8) == (first, True)
     assert not first.serves(replace(int8, calibration_tokens=100))
     assert not first.serves(replace(int8, covariance_width=8))
     assert first.serves(replace(int8, covariance_width=4096))
-    assert shared.quantizer_for(checkpoint, replace(int8, covariance_width=8)) is not first
-    assert shared.quantizer is None  # it has nothing for onnx-int4
+    other, kept = calibration.quantizer_for(checkpoint, replace(int8, covariance_width=8))
+    assert other is not first
+    assert not kept  # it has nothing for onnx-int4
+    assert calibration.shared.quantizer is None
+
+
+def test_a_quantizer_is_kept_only_where_there_is_memory_for_it(
+    small_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantized.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    calibration = Calibration(following=SCHEMES["onnx-int4"])
+    _, kept = calibration.quantizer_for(open_checkpoint(small_checkpoint()), SCHEMES["onnx-int8"])
+    assert not kept
+    assert calibration.shared.quantizer is None
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -63,6 +63,17 @@ def test_the_other_process_makes_the_same_probe(checkpoint: Checkpoint, elsewher
     assert probe.witness.library == own.witness.library == "sentence-transformers"
 
 
+def test_the_other_process_imports_nothing_from_the_current_folder(
+    checkpoint: Checkpoint, elsewhere: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pickle", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)\n")
+    monkeypatch.chdir(tmp_path)
+    with beside.probing(checkpoint, 0, witness=False, progress=QUIET) as asked:
+        assert len(asked())
+    assert not elsewhere
+
+
 def test_a_witness_that_disagrees_there_is_heard_here(checkpoint: Checkpoint, elsewhere: list[bool]) -> None:
     wrong = replace(checkpoint, spec=msgspec.structs.replace(checkpoint.spec, normalize=False))
     with (
@@ -111,21 +122,38 @@ def test_an_interruption_ends_the_other_process(checkpoint: Checkpoint, elsewher
             assert process.status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_killed_build_takes_the_other_process_along(checkpoint: Checkpoint) -> None:
-    code = (
-        "import sys, time; from dataclasses import replace\n"
-        "from ringkas import open_checkpoint; from ringkas.progress import QUIET\n"
-        "from ringkas.runtimes.parity import beside\n"
-        "import psutil; beside._WORTH_IT = 0; beside.usable_cores = lambda: 2\n"
-        "checkpoint = replace(open_checkpoint(sys.argv[1]), languages=())\n"
-        "with beside.probing(checkpoint, 0, witness=True, progress=QUIET):\n"
-        "    print(psutil.Process().children()[0].pid, flush=True); time.sleep(300)\n"
-    )
-    command = [sys.executable, "-c", code, str(checkpoint.path)]
+# A process that asks another one, whose probe takes five minutes, and says which process that is.
+_ASKING = """
+import pickle, subprocess, sys, time
+from dataclasses import fields
+from ringkas import open_checkpoint
+from ringkas.checkpoint import Checkpoint
+from ringkas.progress import QUIET
+
+code = (
+    "import time; from ringkas.runtimes.parity import beside\\n"
+    "beside.reference_probe = lambda *_: time.sleep(300)\\n" + sys.argv[2] + "beside.main()"
+)
+checkpoint = open_checkpoint(sys.argv[1])
+stated = {one.name: getattr(checkpoint, one.name) for one in fields(Checkpoint) if one.name != "family"}
+child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+pickle.dump((stated, 1, False, QUIET), child.stdin)
+child.stdin.flush()
+print(child.pid, flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("watches", [True, False])
+def test_a_killed_build_takes_the_other_process_along(checkpoint: Checkpoint, watches: bool) -> None:
+    sabotage = "" if watches else "beside._end_with = lambda asking: None\n"
+    command = [sys.executable, "-c", _ASKING, str(checkpoint.path), sabotage]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    with suppress(psutil.NoSuchProcess):
-        child.wait(10)
-    assert not child.is_running()
+    with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+        child.wait(60 if watches else 15)
+    assert child.is_running() is not watches
+    if not watches:
+        child.kill()

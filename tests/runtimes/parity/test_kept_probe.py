@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from ringkas import cache, open_checkpoint
 from ringkas.checkpoint import Checkpoint
+from ringkas.errors import RingkasError
 from ringkas.export.build import BuildOptions, build_all
 from ringkas.progress import QUIET, Progress
 from ringkas.runtimes.parity.kept_probe import KeptProbe
@@ -69,6 +71,37 @@ def test_another_reading_or_other_weights_are_another_probe(checkpoint: Checkpoi
         weights.seek(-1, 2)
         weights.write(bytes([last[0] ^ 1]))
     assert kept(checkpoint).find() is None
+
+
+def test_what_was_made_while_a_file_changed_is_not_kept(checkpoint: Checkpoint) -> None:
+    def make() -> Probe:
+        probe = reference_probe(checkpoint, checkpoint.languages, witness=False)
+        (checkpoint.path / "README.md").write_text("another")
+        return probe
+
+    kept(checkpoint).made_by(make)
+    assert cache.entries() == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there names are Unicode")
+def test_a_file_without_a_readable_name_is_no_obstacle(checkpoint: Checkpoint) -> None:
+    strange = os.fsencode(checkpoint.path) + b"/r\xe9sum\xe9.txt"
+    with open(strange, "wb"):
+        pass
+    try:
+        made(checkpoint)
+        assert kept(checkpoint).find() is None
+    finally:
+        os.unlink(strange)
+
+
+def test_a_bound_that_is_no_number_is_refused_before_any_work(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGKAS_CACHE_MB", "much")
+    with pytest.raises(RingkasError, match="not a whole number"):
+        build_all(checkpoint, ["onnx-fp32"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_no_probe_is_not_taken(checkpoint: Checkpoint) -> None:

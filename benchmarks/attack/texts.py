@@ -23,6 +23,7 @@ from attack.worker import VECTORS
 _BATCH = 1100
 # Of each so many tries, one batch goes through an engine instead.
 _ENGINE_EVERY, ENGINE_TEXTS = 4, 110
+_TOKENIZED = 1_000_000  # after so many through the tokenizers, the engines alone go on
 # The least cosine of a text alone with the same among others (docs/gguf.md, docs/low-bits.md).
 LEAST_COSINE: Mapping[str, float] = {
     "pytorch": 0.99999, "onnx": 0.99999, "onnx with external data": 0.9999, "onnx in 8 bits": 0.99999,
@@ -96,7 +97,7 @@ class Texts:
     def batch(self, first: int) -> Iterator[Try]:
         turn = sum(tally.tries for name, tally in self._record.tallies.items() if ": " in name) // _BATCH
         done = sum(tally.tries for name, tally in self._record.tallies.items() if name.startswith("engine"))
-        if done // ENGINE_TEXTS < turn // (_ENGINE_EVERY - 1):
+        if done // ENGINE_TEXTS < turn // (_ENGINE_EVERY - 1) or turn * _BATCH >= _TOKENIZED:
             yield from self.through_an_engine(done // ENGINE_TEXTS)
             return
         for one in self._tokenizers.tries(turn, _BATCH):

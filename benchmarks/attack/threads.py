@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,23 @@ class Threads:
 
 def threads_job(way: str, folders: Sequence[str], turn: int) -> dict[str, Any]:
     """In the child: one round."""
+    _make_pools(tuple(folders))
     found = WAYS[way]([Path(folder) for folder in folders], turn)
     return {"same": 0, "wrong": [], "resident": _resident()} | dict(found)
+
+
+@cache
+def _make_pools(folders: tuple[str, ...]) -> None:
+    """What tokenizers and PyTorch make once for a process, and keep, before threads are counted."""
+    import ringkas
+
+    for folder in folders:
+        with ringkas.load(folder, threads=2) as encoder:
+            users = [threading.Thread(target=encoder.encode, args=(_TEXTS,)) for _ in range(4)]
+            for user in users:
+                user.start()
+            for user in users:
+                user.join()
 
 
 def _one_encoder(folders: Sequence[Path], turn: int) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from ringkas.files import (
     LFS_POINTER,
     _is_running,
     is_inside,
+    left_unfinished,
     read_whole,
     refuse_existing,
     require_folder_of,
@@ -282,6 +283,19 @@ def test_process_is_not_signalled_where_that_would_end_it(
         patch.setattr(os, "kill", lambda *_: pytest.fail("0 is CTRL_C_EVENT on Windows"))
         assert _is_running(str(dead_pid))
     assert not _is_running(str(dead_pid))
+
+
+def test_what_a_killed_run_never_finished_is_known_by_its_folder(tmp_path: Path, dead_pid: int) -> None:
+    left = fill(tmp_path / f".artifact.partial-{dead_pid}-00", "half")
+    making = fill(tmp_path / f".artifact.partial-{os.getppid()}-00", "in the making")
+    (left / "within").mkdir()
+    assert left_unfinished(left) == left_unfinished(left / "within") == left
+    assert left_unfinished(making) is None
+    assert left_unfinished(fill(tmp_path / "artifact.partial-results", "whole")) is None
+    with scratch_folder(tmp_path / "out") as scratch:
+        assert left_unfinished(scratch) is None
+        kept = fill(tmp_path / "kept" / scratch.name, "copied by somebody")
+    assert left_unfinished(kept) == kept
 
 
 def test_scratch_folder_goes_with_its_block(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def _make_pools(folders: tuple[str, ...]) -> None:
 
     for folder in folders:
         with ringkas.load(folder, threads=2) as encoder:
+            _calls(encoder)  # the main thread has helpers of its own
             users = [threading.Thread(target=encoder.encode, args=(_TEXTS,)) for _ in range(4)]
             for user in users:
                 user.start()

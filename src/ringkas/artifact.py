@@ -22,6 +22,7 @@ from ringkas.errors import ArtifactError
 from ringkas.files import (
     expand,
     is_inside,
+    left_unfinished,
     read_whole,
     require_utf8,
     sha256,
@@ -220,6 +221,12 @@ def open_artifact(path: str | Path, variant: str | None = None) -> Artifact:
     require_utf8(path)
     if not path.is_dir():
         raise ArtifactError(f"there is no artifact folder {path}", fix="ringkas build makes one")
+    if (unfinished := left_unfinished(path)) is not None:
+        raise ArtifactError(
+            f"{unfinished} was never finished",
+            why="the run that was making it was killed",
+            fix="Remove it, or run the same command again, which does",
+        )
     manifest, chosen = _read_manifest(path, variant)
     for name, entry in manifest.files.items():
         file = _inside(path, name)

@@ -199,6 +199,25 @@ def scratch_folder(place: Path) -> Iterator[Path]:
         yield folder
 
 
+def left_unfinished(path: Path) -> Path | None:
+    """The folder at or above `path` that a killed run was making and never finished, if there is one.
+
+    What a run is still making, this one or another, is not meant.
+    """
+    making = {partial.name for partial in _active}
+    path = path.absolute()
+    for folder in (path, *path.parents):
+        name, unfinished, ending = folder.name.partition(_UNFINISHED)
+        if (
+            unfinished
+            and name.startswith(".")
+            and folder.name not in making
+            and _is_abandoned(folder, ending)
+        ):
+            return folder
+    return None
+
+
 def sha256(file: Path) -> str:
     """The SHA-256 of a file, in hex."""
     with file.open("rb") as stream:
@@ -239,6 +258,7 @@ def _is_stream(file: Path) -> bool:
 _HERE, _EXCHANGE = -100, 2
 # What this process is writing: its own number on anything else is a killed namesake's.
 _active: set[Path] = set()
+_UNFINISHED = ".partial-"
 # A lock is taken within a moment of making what it holds; younger than this, nothing is swept without one.
 _SECONDS_TO_LOCK = 10
 
@@ -250,7 +270,8 @@ def _unfinished(place: Path, *, folder: bool) -> Iterator[Path]:
     It is locked meanwhile: who shares the disk from another machine or container, where process numbers say
     nothing, sees by the lock whether it is still being made.
     """
-    partial = place.with_name(f".{place.name}.partial-{os.getpid()}-{_machine()}-{secrets.token_hex(4)}")
+    ending = f"{os.getpid()}-{_machine()}-{secrets.token_hex(4)}"
+    partial = place.with_name(f".{place.name}{_UNFINISHED}{ending}")
     _active.add(partial)
     lock = None
     try:
@@ -359,7 +380,7 @@ def _restore(place: Path, previous: Path) -> None:
 
 def _sweep(place: Path) -> None:
     """Removes what killed runs left unfinished beside `place`."""
-    prefix = f".{place.name}.partial-"
+    prefix = f".{place.name}{_UNFINISHED}"
     for partial in place.parent.glob(f"{glob.escape(prefix)}*"):
         if partial not in _active and _is_abandoned(partial, partial.name.removeprefix(prefix)):
             _remove(partial)

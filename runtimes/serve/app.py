@@ -71,6 +71,8 @@ class Embeddings:
             held.size += len(chunk)
             self._held += len(chunk)
             if held.size > self._limits.body_bytes:
+                if message.get("more_body", False):
+                    await self._discard(receive)
                 raise Refusal(
                     413, f"The body has more than {self._limits.body_bytes} bytes: part it", code="too_large"
                 )
@@ -79,6 +81,20 @@ class Embeddings:
             body += chunk
             if not message.get("more_body", False):
                 return body
+
+    async def _discard(self, receive: Receive) -> None:
+        """Reads the rest of a body that is too large, as much again at most.
+
+        A connection that is closed on unread bytes is reset, and the refusal may be lost with it.
+        """
+        left = self._limits.body_bytes
+        while left > 0:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            left -= len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return
 
     def _model(self, request: Request) -> tuple[Model, str]:
         try:

@@ -169,6 +169,19 @@ def test_other_refusals(address: str, name: str) -> None:
     assert call(f"{address}/v1/models/nonsense")[0] == 404
 
 
+def test_the_refusal_of_a_large_body_arrives(address: str) -> None:
+    host, _, port = address.removeprefix("http://").partition(":")
+    size = 15 << 20
+    with socket.create_connection((host, int(port)), 30) as client:
+        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: {host}\r\nContent-Length: {size}\r\n\r\n"
+        client.sendall(head.encode())
+        for _ in range(size >> 20):  # as a client that looks at the answer when it has said all
+            client.sendall(bytes(1 << 20))
+            time.sleep(0.02)
+        time.sleep(0.2)
+        assert client.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
 def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -281,18 +281,6 @@ class Quantizer:
             mix.Candidate(name, losses[name], *one.rounded.integers.shape) for name, one in rounded.items()
         ]
         return mix.widest(candidates, scheme, mix.room(self._encoder, rounded, scheme))
-
-
-def quantize(
-    checkpoint: Checkpoint, scheme: OnnxScheme, progress: Progress = QUIET
-) -> AbstractContextManager[Quantized]:
-    """The twin of a checkpoint by one scheme, calibrated on its calibration texts.
-
-    Raises:
-        CheckpointError: the weights cannot be loaded, or a layer's width does not fit the scheme's blocks.
-        TargetError: the scheme names a layer that is not there.
-    """
-    return Quantizer.calibrated(checkpoint, scheme, progress).twin(scheme, last=True)
 
 
 def _check_width(name: str, width: int, unit: int, target: str) -> None:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from ringkas.cache import kept_folder, most_bytes
-
 if TYPE_CHECKING:
     from ringkas.artifact import Artifact
     from ringkas.cache import Entry
@@ -244,6 +242,8 @@ def print_diagnosis(diagnosis: Diagnosis, verdict: str = "") -> None:
 
 def print_cache(entries: Sequence[Entry], *, cleared: bool) -> None:
     """`ringkas cache`."""
+    from ringkas.cache import kept_folder, most_bytes  # what it needs, no other table waits for
+
     total = megabytes(sum(entry.bytes for entry in entries))
     if cleared:
         print(f"{len(entries)} results, {total}, let go of")

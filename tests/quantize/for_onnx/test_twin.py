@@ -20,7 +20,7 @@ from ringkas.family import ROLE_NAMES, Handling
 from ringkas.quantize.calibrate import first_tokens, token_ids
 from ringkas.quantize.for_onnx.layers import QuantizedTable, RowLinear, StaticLinear
 from ringkas.quantize.for_onnx.schemes import LOWEST_OUTPUT, SCHEMES, OnnxScheme
-from ringkas.quantize.for_onnx.twin import Quantizer, _lowest, quantize
+from ringkas.quantize.for_onnx.twin import Quantizer, _lowest
 
 INT8, INT4 = SCHEMES["onnx-int8"], replace(SCHEMES["onnx-int4"], bits_per_weight=None)
 FIRST = "encoder.layer.0"
@@ -198,8 +198,9 @@ def test_a_table_that_does_not_fit_its_blocks_is_refused(quantizer: Quantizer) -
         pass
 
 
-def test_quantize_lets_go_of_the_float_layers(checkpoint: Checkpoint) -> None:
-    with quantize(checkpoint, replace(INT8, calibration_tokens=200)) as twin:
+def test_the_last_twin_lets_go_of_the_float_layers(checkpoint: Checkpoint) -> None:
+    few = replace(INT8, calibration_tokens=200)
+    with Quantizer.calibrated(checkpoint, few).twin(few, last=True) as twin:
         kept = {type(module) for module in twin.reference.encoder.modules()}
     assert not {nn.Linear, nn.Embedding} & kept
     assert QuantizedTable in kept

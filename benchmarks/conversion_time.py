@@ -96,8 +96,7 @@ def build(model: str, targets: list[str], source: Path, cache: str) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-c", BUILD, "build", model, *arguments, "--out", folder],
-            env=os.environ
-            | {"PYTHONPATH": str(source), "OMP_WAIT_POLICY": "PASSIVE", "RINGKAS_CACHE": cache},
+            env=os.environ | {"PYTHONPATH": str(source), "RINGKAS_CACHE": cache},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ringkas.quantize import codebooks
+from ringkas.quantize import codebooks, workers
 from ringkas.quantize.gptq import Array, Panel, by_importance, compensate, damped
 
 # How many values a byte stands for, by the bits that one then takes: 2.67 and 2.
@@ -46,7 +46,7 @@ def round_table(table: Tensor, moment: Tensor, damping: float, values: int) -> t
 
     drawn = torch.randperm(len(table), generator=torch.Generator().manual_seed(_SEED))[:_FITTED_ROWS]
     rounded(table[drawn])
-    codes = torch.cat([rounded(rows) for rows in torch.split(table, _ROWS)])
+    codes = torch.cat(list(workers.each(rounded, torch.split(table, _ROWS))))
     return codes.contiguous(), torch.stack([torch.from_numpy(book) for book in books.entries()])
 
 

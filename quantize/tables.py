@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ringkas.families import FAMILIES
+from ringkas.quantize import workers
 
 # Rounded at a time: to nearest, what bounds the memory of a large vocabulary; in blocks, whose scales are
 # searched for, what a core's cache holds.
-_ROWS, _SEARCHED_ROWS = 8192, 256
+_ROWS, _SEARCHED_ROWS = 8192, 512
 _LEVELS8 = 127
 _NARROWEST = 32  # a bias for each attention head is narrower, and no table of tokens is
 # A factor for each column is worth an operator where it takes a tenth of the error.
@@ -69,7 +70,8 @@ def _relative_error(table: Tensor, factors: Tensor | float = 1.0) -> float:
 
 def round_blocks(table: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """Levels -8..7 as int8 (rows, width) and a float16 scale for each block (rows, width / block)."""
-    parts = [_round_block_rows(rows, block) for rows in torch.split(table, _SEARCHED_ROWS)]
+    split = torch.split(table, _SEARCHED_ROWS)
+    parts = list(workers.each(lambda rows: _round_block_rows(rows, block), split))
     return torch.cat([levels for levels, _ in parts]), torch.cat([scale for _, scale in parts])
 
 
@@ -78,16 +80,16 @@ def _round_block_rows(rows: Tensor, block: int) -> tuple[Tensor, Tensor]:
     # -8 has no positive twin, so the side of the largest value gets it: the scale may be negative.
     extreme = blocks.gather(2, blocks.abs().argmax(2, keepdim=True))
     best_error, best_scale = torch.full_like(extreme, torch.inf), torch.zeros_like(extreme)
+    wanted, levels = torch.empty_like(blocks), torch.empty_like(blocks)
     for clip in _CLIPS:
         # As stored: float16, never zero (a row of zeros keeps zero levels).
         scale = (extreme * clip / -8).to(torch.float16).float()
-        scale = torch.where(scale == 0, torch.ones_like(scale) * 1e-4, scale)
-        levels = torch.round(blocks / scale).clamp(-8, 7)
-        weight = (levels * scale - blocks).square().sum(2, keepdim=True)
-        better = weight < best_error
-        best_error, best_scale = (
-            torch.where(better, weight, best_error),
-            torch.where(better, scale, best_scale),
-        )
+        scale = torch.where(scale == 0, 1e-4, scale)
+        torch.div(blocks, scale, out=wanted)
+        torch.round(wanted, out=levels).clamp_(-8, 7)
+        error = levels.sub_(wanted).square_().sum(2, keepdim=True) * scale.square()
+        better = error < best_error
+        best_error = torch.where(better, error, best_error)
+        best_scale = torch.where(better, scale, best_scale)
     levels = torch.round(blocks / best_scale).clamp(-8, 7)
     return levels.reshape(rows.shape).to(torch.int8), best_scale[..., 0].to(torch.float16)

@@ -10,8 +10,7 @@ calibration text it fits the text, and held-out texts get worse the further it g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -56,16 +55,20 @@ def calibrate(
         kinds: the ggml type of each tensor, by transformers' name.
         progress: where each part is announced.
     """
-    import torch
-
+    from ringkas.quantize import workers
     from ringkas.quantize.calibrate import calibration_source, collected, groups, token_ids
 
     rows = token_ids(checkpoint, MOST_TOKENS)
     wanted = groups(reference.encoder, checkpoint.family)
     result = Calibrated()
-    with torch.inference_mode(), progress.steps("rounding the linear layers", len(wanted)) as done:
-        for group, inputs in collected(reference, wanted, rows):
-            _round_group(reference.encoder, group, inputs, kinds, result)
+
+    def rounded(one: tuple[Group, Inputs]) -> Calibrated:
+        return _round_group(reference.encoder, *one, kinds)
+
+    with progress.steps("rounding the linear layers", len(wanted)) as done:
+        for part in workers.each(rounded, collected(reference, wanted, rows)):
+            result.blocks |= part.blocks
+            result.floats |= part.floats
             done()
     result.report = {
         "method": "gptq",
@@ -77,9 +80,7 @@ def calibrate(
     return result
 
 
-def _round_group(
-    encoder: nn.Module, group: Group, inputs: Inputs, kinds: Mapping[str, str], result: Calibrated
-) -> None:
+def _round_group(encoder: nn.Module, group: Group, inputs: Inputs, kinds: Mapping[str, str]) -> Calibrated:
     """The layers that share an input; those of one type are rounded as one."""
     import torch
 
@@ -91,8 +92,9 @@ def _round_group(
         kind = kinds[f"{name}.weight"]
         if kind in FORMATS:  # else it is a float type, asked for or fallen back to
             by_kind.setdefault(kind, []).append(name)
+    result = Calibrated()
     for kind, names in by_kind.items():
-        weights = torch.cat([layers[name].weight for name in names])
+        weights = torch.cat([layers[name].weight.detach() for name in names])
         # A bias takes what the errors are on average; without one they count with the mean.
         moment = inputs.covariance if layers[names[0]].bias is not None else inputs.moment()
         blocks, rounded = round_compensated(weights, damped(moment, DAMPING), kind)
@@ -102,7 +104,8 @@ def _round_group(
             own = slice(start, start := start + len(layers[name].weight))
             result.blocks[f"{name}.weight"] = blocks[own]
             if layers[name].bias is not None:
-                result.floats[f"{name}.bias"] = (layers[name].bias + shift[own]).numpy()
+                result.floats[f"{name}.bias"] = (layers[name].bias.detach() + shift[own]).numpy()
+    return result
 
 
 def round_compensated(
@@ -115,8 +118,7 @@ def round_compensated(
     from ringkas.quantize.gptq import by_importance, compensate
 
     rounder = _BlockRounder(kind, weights)
-    with _one_thread():
-        compensate(weights, moments, by_importance(moments, BLOCK), BLOCK, rounder)
+    compensate(weights, moments, by_importance(moments, BLOCK), BLOCK, rounder)
     return rounder.packed(), rounder.rounded
 
 
@@ -156,16 +158,3 @@ class _BlockRounder:
         self._blocks[start] = pack(self._grid.kind, torch.from_numpy(codes).T.contiguous(), scales)
         self.rounded[:, start : start + BLOCK] = torch.from_numpy(values).T
         return values
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Thousands of small operations: waiting for each other's threads costs more than the work."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

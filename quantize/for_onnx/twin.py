@@ -14,7 +14,7 @@ from ringkas.checkpoint import Checkpoint
 from ringkas.errors import CheckpointError
 from ringkas.family import Family, Handling
 from ringkas.progress import QUIET, Progress
-from ringkas.quantize import tables
+from ringkas.quantize import tables, workers
 from ringkas.quantize.calibrate import Group, Inputs, collect, first_tokens, groups, token_ids
 from ringkas.quantize.coding import VALUES, round_table
 from ringkas.quantize.for_onnx import widen as mix
@@ -219,8 +219,8 @@ class Quantizer:
         undone = [group for group, own in ways.items() if not self._made.keys() >= set(own.values())]
         if undone:
             with self._progress.steps("rounding the linear layers", len(undone)) as done:
-                for group in undone:
-                    self._round_group(group, ways[group], scheme)
+                for made in workers.each(lambda group: self._round_group(group, ways[group], scheme), undone):
+                    self._made.update(made)
                     done()
         return {name: self._made[way] for own in ways.values() for name, way in own.items()}
 
@@ -239,11 +239,11 @@ class Quantizer:
                 )  # fmt: skip
         return made
 
-    def _round_group(self, group: Group, ways: Mapping[str, _Way], scheme: OnnxScheme) -> None:
+    def _round_group(self, group: Group, ways: Mapping[str, _Way], scheme: OnnxScheme) -> dict[_Way, _Layer]:
         missing = {name: way.bits for name, way in ways.items() if way not in self._made}
         prepared = _prepare(self._encoder, group, self._inputs[group], scheme)
-        for name, layer in _layers(prepared, missing, scheme, self._lowest).items():
-            self._made[ways[name]] = layer
+        layers = _layers(prepared, missing, scheme, self._lowest)
+        return {ways[name]: layer for name, layer in layers.items()}
 
     def _tables(self, scheme: OnnxScheme) -> dict[str, nn.Module]:
         found: dict[str, nn.Module] = {}

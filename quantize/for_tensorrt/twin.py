@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ringkas.checkpoint import Checkpoint
+from ringkas.quantize import workers
 from ringkas.quantize.calibrate import Group, Inputs, collect, groups, token_ids
 from ringkas.quantize.for_tensorrt.layers import QdqInput, QdqLinear, QdqTable, WideLayerNorm, round_to
 from ringkas.quantize.for_tensorrt.schemes import Levels, Range, TensorRTScheme
@@ -74,9 +75,13 @@ def _calibrated(
     wanted = [group for group in found if group.role.name in scheme.ranges]
     rows = token_ids(checkpoint, scheme.calibration_tokens)
     gathered = collect(reference, wanted, rows)
+
+    def rounded(group: Group) -> dict[str, QdqLinear]:
+        return _layers(reference.encoder, group, gathered.pop(group), scheme, dtype)
+
     layers: dict[str, QdqLinear] = {}
-    for group in wanted:
-        layers |= _layers(reference.encoder, group, gathered.pop(group), scheme, dtype)
+    for made in workers.each(rounded, wanted):
+        layers |= made
     return layers, rows
 
 

@@ -566,3 +566,26 @@ def test_inspect_names_what_matters(demo: Path) -> None:
     shown = run("inspect", demo).stdout
     for words in ("all-MiniLM-L6-v2", "onnx-fp32", "apache-2.0", "384 dimensions", "256 tokens", "holds"):
         assert words in shown
+
+
+@pytest.mark.parametrize("command", ["build", "prune", "verify", "evaluate"])
+@pytest.mark.parametrize(
+    ("policy", "count", "then"), [(None, None, "1000"), (None, "5", "5"), ("ACTIVE", None, None)]
+)
+def test_commands_that_run_pytorch_share_the_cores(
+    command: str,
+    policy: str | None,
+    count: str | None,
+    then: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Said before PyTorch is imported, unless the user said something else."""
+    for name, value in (("OMP_WAIT_POLICY", policy), ("GOMP_SPINCOUNT", count)):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    options = {"build": ["--out", tmp_path], "prune": ["--languages", "en", "--out", tmp_path / "cut"]}
+    run(command, tmp_path / "nowhere", *options.get(command, []))
+    assert os.environ.get("GOMP_SPINCOUNT") == then

@@ -28,6 +28,7 @@ from ringkas.commands.plan_options import (
 )
 from ringkas.commands.wishes import parse_size, read_scheme_option, read_wish, run_search, wish_options
 from ringkas.errors import WishError
+from ringkas.machine import share_cores
 from ringkas.progress import Progress
 
 
@@ -65,6 +66,8 @@ def build(model: str, out: Path, as_json: bool, **options: Any) -> None:
     With --languages the vocabulary is cut to what text in them needs, which changes nothing for text whose
     tokens are all kept; the certificate in ringkas.json says how much text that is.
     """
+    share_cores()
+
     from ringkas.checkpoint import open_checkpoint
     from ringkas.export.build import BuildOptions, build_all, prune_options
     from ringkas.extras import TO_ONNX, require_part

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ringkas.commands.options import PLACE, json_option, print_json, threads_option, variant_option
+from ringkas.machine import share_cores
 from ringkas.progress import Progress
 
 
@@ -43,6 +44,8 @@ def evaluate(
     Queries and documents get the checkpoint's prompts. The search is exact, and the scores are trec_eval's.
     With --reference its scores stand beside, and their difference with its 95% interval.
     """
+    share_cores()
+
     from ringkas.artifact import open_artifact
     from ringkas.commands.printing import print_evaluation
     from ringkas.runtimes.evaluate.evaluate import evaluate as run

@@ -20,6 +20,7 @@ from ringkas.commands.options import (
     with_options,
     witness_option,
 )
+from ringkas.machine import share_cores
 from ringkas.progress import Progress
 
 
@@ -39,6 +40,8 @@ def prune(model: str, languages: str, out: Path, as_json: bool, **options: Any) 
     Text whose tokens are all kept gets the very same vectors. The certificate says, per language, on text
     that chose nothing, how much text that is. The result is an ordinary checkpoint folder.
     """
+    share_cores()
+
     from ringkas.checkpoint import open_checkpoint
     from ringkas.commands.printing import print_vocabulary
     from ringkas.export.vocabulary.curve import plot_checkpoint

@@ -16,6 +16,7 @@ from ringkas.commands.options import (
     variant_option,
     witness_option,
 )
+from ringkas.machine import share_cores
 from ringkas.progress import Progress
 
 
@@ -36,6 +37,8 @@ def verify(artifact: Path, reference: str | None, as_json: bool, **options: Any)
     Without --reference it uses the vectors that were stored at build time, so it needs no PyTorch. The
     report is kept as parity.json in the artifact.
     """
+    share_cores()
+
     from ringkas.artifact import open_artifact
     from ringkas.commands.printing import print_report
     from ringkas.runtimes.parity.verify import verify as run

@@ -7,7 +7,8 @@
 Every build is a process of its own, `ringkas build MODEL --target ...`, from its imports to the verified
 artifact. The rounds go round: one build of the base, one of this tree with nothing kept by earlier runs, and
 one `again` with what that one kept, for each `--target`; with commas it is one build of several targets.
-Targets that an earlier run of the same two commits left in the file stay there.
+Targets that an earlier run of the same two commits left in the file stay there. `--busy 1` is with one
+other process that never rests, as on a machine that is shared.
 Seconds on the clock and of processor time are both kept: on a machine that is shared the second are the
 ones to compare.
 """
@@ -23,6 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True, help="the `src` folder of the other commit")
     parser.add_argument("--target", action="append", required=True, help="one, or several with commas")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--busy", type=int, default=0, help="other processes that keep a core each busy")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     trees = {"base": options.base.resolve(), "this": HERE / "src", "again": HERE / "src"}
@@ -49,7 +53,7 @@ def main() -> None:
     }
     for number in range(options.rounds):
         for targets, by_tree in runs.items():
-            with tempfile.TemporaryDirectory() as cache:
+            with tempfile.TemporaryDirectory() as cache, busy(options.busy):
                 for tree, source in trees.items():
                     found = build(model, targets.split(","), source, cache)
                     by_tree[tree].append(found)
@@ -62,7 +66,7 @@ def main() -> None:
     report = {
         "model": Path(options.model).name,
         "commits": {tree: commit(trees[tree]) for tree in ("base", "this")},
-        "rounds": options.rounds,
+        "busy": options.busy,
         "targets": {targets: summary(by_tree) for targets, by_tree in runs.items()},
     }
     print(json.dumps(report, indent=1))
@@ -72,12 +76,24 @@ def main() -> None:
 
 
 def kept(file: Path, report: dict[str, Any]) -> dict[str, Any]:
-    """Targets that an earlier run of the same commits, model and rounds left in the file."""
+    """Targets that an earlier run of the same commits and model left in the file."""
     if not file.is_file():
         return {}
     earlier = json.loads(file.read_text(encoding="utf-8"))
-    same = all(earlier.get(key) == report[key] for key in ("model", "commits", "rounds"))
+    same = all(earlier.get(key) == report[key] for key in ("model", "commits", "busy"))
     return dict(earlier["targets"]) if same else {}
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many processes that never rest, meanwhile."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def folder_of(model: str) -> str:
@@ -131,7 +147,7 @@ def summary(by_tree: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         | {"passed": [one["passed"] for one in found], "stages of the last": found[-1]["stages"]}
         for tree, found in by_tree.items()
     }
-    return {"ratio": ratios, "seconds": seconds}
+    return {"rounds": len(by_tree["base"]), "ratio": ratios, "seconds": seconds}
 
 
 def commit(source: Path) -> str:

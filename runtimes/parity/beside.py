@@ -12,11 +12,12 @@ import pickle
 import signal
 import subprocess
 import sys
+from _thread import interrupt_main
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import cache
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import psutil
@@ -36,6 +37,8 @@ _WORTH_IT = 100_000_000
 _COPIES, _BESIDE = 4, 2**31
 # A little lower than the writing's, which all wait for; on a busy machine a much lower one would get nothing.
 _NICENESS = 3
+# What the other process is told when this one has nothing left to do but wait for it.
+_ALL_CORES = b"\n"
 
 
 @contextmanager
@@ -68,7 +71,6 @@ def probing(
         probe = kept.made_by(made_here)
         yield lambda: probe
         return
-    threads = usable_cores() // 2
     stated = {one.name: getattr(checkpoint, one.name) for one in fields(Checkpoint) if one.name != "family"}
     with subprocess.Popen(
         [sys.executable, "-m", __name__],
@@ -80,7 +82,7 @@ def probing(
         assert child.stdin is not None
         try:
             with suppress(BrokenPipeError):  # it died: no answer will say so
-                pickle.dump((stated, threads, witness, progress), child.stdin)
+                pickle.dump((stated, witness, progress), child.stdin)
                 child.stdin.flush()  # and open as long as this process lives
             yield cache(lambda: kept.made_by(lambda: _answer(child, made_here)))
         finally:
@@ -91,7 +93,11 @@ def probing(
 
 def _answer(child: subprocess.Popen[bytes], made_here: Callable[[], Probe]) -> Probe:
     """What the other process answers; where it died, for lack of memory as it may be, it is done here."""
+    assert child.stdin is not None
     assert child.stdout is not None
+    with suppress(BrokenPipeError):
+        child.stdin.write(_ALL_CORES)
+        child.stdin.flush()
     answer: object = None
     with suppress(EOFError, pickle.UnpicklingError):
         answer = pickle.load(child.stdout)
@@ -107,27 +113,42 @@ def main() -> None:
         os.nice(_NICENESS)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries print
-    stated, threads, witness, progress = pickle.load(sys.stdin.buffer)
+    stated, witness, progress = pickle.load(sys.stdin.buffer)
     asking = os.dup(sys.stdin.fileno())
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())  # libraries look at it while they load
-    Thread(target=_end_with, args=(asking,), daemon=True).start()
+    awaited = Event()
+    Thread(target=_listen, args=(asking, awaited), daemon=True).start()
     found: Any
     try:
-        import torch
-
+        _take_cores(awaited)
         checkpoint = Checkpoint(**stated, family=FAMILIES[stated["spec"].family])
-        threads = min(threads, torch.get_num_threads())
-        found = reference_probe(checkpoint, checkpoint.languages, None, threads, witness, progress)
+        found = reference_probe(checkpoint, checkpoint.languages, witness=witness, progress=progress)
     except RingkasError as error:
         found = error
     with answers:
         pickle.dump(found, answers)
 
 
-def _end_with(asking: int) -> None:
-    """Ends this process when the one that asked does, in whatever way: its end of the pipe is then closed."""
+def _take_cores(awaited: Event) -> None:
+    """Half of the cores, and all of them once the answer is awaited.
+
+    PyTorch asks the thread that calls it how many it may use, so that the main thread has to be interrupted
+    to say so: by the signal that is of no other use here.
+    """
+    import torch
+
+    most = torch.get_num_threads()
+    torch.set_num_threads(max(1, most // 2))
+    signal.signal(signal.SIGINT, lambda *_: torch.set_num_threads(most))
+    if awaited.is_set():
+        torch.set_num_threads(most)
+
+
+def _listen(asking: int, awaited: Event) -> None:
+    """Hears when the answer is awaited, and ends this process when the one that asked has ended."""
     while os.read(asking, 1):
-        pass
+        awaited.set()
+        interrupt_main()
     os._exit(1)
 
 

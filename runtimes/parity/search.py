@@ -8,8 +8,10 @@ what chance explains fails. Texts that a pruned vocabulary does not cover count 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +66,12 @@ def make_search_probe(encoder: Encoder, languages: Iterable[str]) -> SearchProbe
 
     Vectors are rounded to float16 at once, so that what is judged now is what will be stored.
     """
+    listed = questions(languages)
     return {
         language: Asked(
-            asked, *(vectors.astype(np.float16).astype(np.float32) for vectors in _encode(encoder, asked))
+            listed[language], *(vectors.astype(np.float16).astype(np.float32) for vectors in encoded)
         )
-        for language, asked in questions(languages).items()
+        for language, encoded in _encode(encoder, listed).items()
     }
 
 
@@ -78,7 +81,8 @@ def compare_search(encoder: Encoder, probe: SearchProbe) -> tuple[SearchParity, 
     Raises:
         ArtifactError: a vector is not finite or of another length: neither is a measurement.
     """
-    return tuple(_compare(encoder, language, asked) for language, asked in probe.items())
+    encoded = _encode(encoder, {language: asked.questions for language, asked in probe.items()})
+    return tuple(_compare(language, asked, *encoded[language]) for language, asked in probe.items())
 
 
 def unmeasured(probe: SearchProbe) -> tuple[SearchParity, ...]:
@@ -170,16 +174,29 @@ def _asked(language: str, rows: Sequence[tuple[str, ...]], arrays: Mapping[str, 
     return asked
 
 
-def _encode(encoder: Encoder, asked: Sequence[Question]) -> tuple[Vectors, Vectors]:
-    queries, documents = [one.query for one in asked], list(passages(asked))
+def _encode(encoder: Encoder, listed: Mapping[str, Sequence[Question]]) -> dict[str, tuple[Vectors, Vectors]]:
+    """By language the vectors of its queries and of its passages; of all languages in the same batches."""
+    queries = {language: [one.query for one in asked] for language, asked in listed.items()}
+    documents = {language: list(passages(asked)) for language, asked in listed.items()}
     if encoder.spec.pooling.include_prompt:
-        return encoder.encode_query(queries), encoder.encode_document(documents)
-    # Leaving a prompt out of the pooling takes vectors by token, which not every engine gives.
-    return encoder.encode(queries, prompt=""), encoder.encode(documents, prompt="")
+        encoded = _split(encoder.encode_query, queries), _split(encoder.encode_document, documents)
+    else:
+        # Leaving a prompt out of the pooling takes vectors by token, which not every engine gives.
+        encode = partial(encoder.encode, prompt="")
+        encoded = _split(encode, queries), _split(encode, documents)
+    return {language: (encoded[0][language], encoded[1][language]) for language in listed}
 
 
-def _compare(encoder: Encoder, language: str, asked: Asked) -> SearchParity:
-    queries, documents = _encode(encoder, asked.questions)
+def _split(encode: Callable[[list[str]], Vectors], texts: Mapping[str, list[str]]) -> dict[str, Vectors]:
+    vectors = encode([text for own in texts.values() for text in own])
+    ends = list(accumulate(map(len, texts.values())))
+    return {
+        language: vectors[end - len(own) : end]
+        for (language, own), end in zip(texts.items(), ends, strict=True)
+    }
+
+
+def _compare(language: str, asked: Asked, queries: Vectors, documents: Vectors) -> SearchParity:
     for own, stored in ((queries, asked.query_vectors), (documents, asked.passage_vectors)):
         if own.shape != stored.shape:
             raise ArtifactError(

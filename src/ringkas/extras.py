@@ -20,7 +20,7 @@ TENSORRT_BUILDERS: tuple[Modules, ...] = (("tensorrt",), ("tensorrt_libs", "tens
 TENSORRT_RUNNERS: tuple[Modules, ...] = (("tensorrt_lean",), ("tensorrt_lean_libs", "tensorrt_lean_bindings"))
 TENSORRT_RTX: tuple[Modules, ...] = (("tensorrt_rtx",), ("tensorrt_rtx_libs", "tensorrt_rtx_bindings"))
 _CUDA = "cuda.bindings"
-_ONNX = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
+_ONNX = ("torch", "transformers", "threadpoolctl", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
 
 TO_ONNX, TO_GGUF, TO_PYTORCH = (
     "convert to ONNX, and to TensorRT's graphs",
@@ -42,7 +42,7 @@ PARTS: tuple[tuple[str, str, tuple[Modules, ...]], ...] = (
     ("build TensorRT-RTX plans", "tensorrt-rtx", TENSORRT_RTX),
     ("run and verify with PyTorch", "pytorch", (("torch", "transformers"),)),
     (TO_ONNX, "export,onnx", (_ONNX,)),
-    (TO_GGUF, "export,gguf", (("torch", "transformers", "gguf", "llama_cpp"),)),
+    (TO_GGUF, "export,gguf", (("torch", "transformers", "threadpoolctl", "gguf", "llama_cpp"),)),
     (TO_PYTORCH, "export", (("torch", "transformers", "safetensors"),)),
     ("cut vocabularies", "prune", (("wordfreq", "langcodes", "regex"),)),
     ("draw plots", "plot", (("matplotlib",),)),

@@ -7,8 +7,8 @@
 Every build is a process of its own, `ringkas build MODEL --target ...`, from its imports to the verified
 artifact. The rounds go round: one build of the base, one of this tree with nothing kept by earlier runs, and
 one `again` with what that one kept, for each `--target`; with commas it is one build of several targets.
-Targets that an earlier run of the same two commits left in the file stay there. `--busy 1` is with one
-other process that never rests, as on a machine that is shared.
+Targets that an earlier run of the same commits, model and --busy left in the file stay there. With `--busy 1`
+there is another process that never rests, as on a machine that is shared.
 Seconds on the clock and of processor time are both kept: on a machine that is shared the second are the
 ones to compare.
 """

@@ -168,7 +168,8 @@ class StreamedEngine(Engine):
                 group, held = [], 0
             group.append(batch)
             held += batch.input_ids.size * width
-        yield from self._pass(group)
+        if group:
+            yield from self._pass(group)
 
     def _run(self, batch: TokenBatch) -> Vectors:
         (vectors,) = self._pass([batch])

@@ -65,8 +65,10 @@ def calibrate(
     def rounded(one: tuple[Group, Inputs]) -> Calibrated:
         return _round_group(reference.encoder, *one, kinds)
 
+    layers: list[Any] = [reference.encoder.get_submodule(group.names[0]) for group in wanted]
+    width = max(layer.in_features for layer in layers)
     with progress.steps("rounding the linear layers", len(wanted)) as done:
-        for part in workers.each(rounded, collected(reference, wanted, rows)):
+        for part in workers.each(rounded, collected(reference, wanted, rows), width):
             result.blocks |= part.blocks
             result.floats |= part.floats
             done()

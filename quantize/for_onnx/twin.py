@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -219,7 +220,9 @@ class Quantizer:
         undone = [group for group, own in ways.items() if not self._made.keys() >= set(own.values())]
         if undone:
             with self._progress.steps("rounding the linear layers", len(undone)) as done:
-                for made in workers.each(lambda group: self._round_group(group, ways[group], scheme), undone):
+                width = max(len(self._inputs[group].mean) for group in undone)
+                rounded = workers.each(partial(self._round_group, ways=ways, scheme=scheme), undone, width)
+                for made in rounded:
                     self._made.update(made)
                     done()
         return {name: self._made[way] for own in ways.values() for name, way in own.items()}
@@ -239,11 +242,14 @@ class Quantizer:
                 )  # fmt: skip
         return made
 
-    def _round_group(self, group: Group, ways: Mapping[str, _Way], scheme: OnnxScheme) -> dict[_Way, _Layer]:
-        missing = {name: way.bits for name, way in ways.items() if way not in self._made}
+    def _round_group(
+        self, group: Group, ways: Mapping[Group, Mapping[str, _Way]], scheme: OnnxScheme
+    ) -> dict[_Way, _Layer]:
+        own = ways[group]
+        missing = {name: way.bits for name, way in own.items() if way not in self._made}
         prepared = _prepare(self._encoder, group, self._inputs[group], scheme)
         layers = _layers(prepared, missing, scheme, self._lowest)
-        return {ways[name]: layer for name, layer in layers.items()}
+        return {own[name]: layer for name, layer in layers.items()}
 
     def _tables(self, scheme: OnnxScheme) -> dict[str, nn.Module]:
         found: dict[str, nn.Module] = {}

@@ -79,8 +79,9 @@ def _calibrated(
     def rounded(group: Group) -> dict[str, QdqLinear]:
         return _layers(reference.encoder, group, gathered.pop(group), scheme, dtype)
 
+    width = max(len(inputs.mean) for inputs in gathered.values())
     layers: dict[str, QdqLinear] = {}
-    for made in workers.each(rounded, wanted):
+    for made in workers.each(rounded, wanted, width):
         layers |= made
     return layers, rows
 

@@ -12,12 +12,11 @@ import pickle
 import signal
 import subprocess
 import sys
-from _thread import interrupt_main
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import cache
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -25,6 +24,7 @@ import psutil
 from ringkas.checkpoint import Checkpoint
 from ringkas.errors import RingkasError
 from ringkas.families import FAMILIES
+from ringkas.machine import share_cores
 from ringkas.progress import Progress
 from ringkas.runtimes.engine import usable_cores
 from ringkas.runtimes.parity.kept_probe import KeptProbe
@@ -37,8 +37,6 @@ _WORTH_IT = 100_000_000
 _COPIES, _BESIDE = 4, 2**31
 # A little lower than the writing's, which all wait for; on a busy machine a much lower one would get nothing.
 _NICENESS = 3
-# What the other process is told when this one has nothing left to do but wait for it.
-_ALL_CORES = b"\n"
 
 
 @contextmanager
@@ -48,7 +46,8 @@ def probing(
     """Gives what returns `reference_probe` of a checkpoint, or raises as that does.
 
     What an earlier run kept is taken. Else, where it is worth it and there are cores and memory for it,
-    another process makes the probe, at a lower priority, while the block runs.
+    another process makes the probe, at a lower priority, while the block runs. It may use every core: of a
+    large model the reference takes longer than the writing.
 
     Args:
         checkpoint: whose weights fit into memory.
@@ -71,33 +70,34 @@ def probing(
         probe = kept.made_by(made_here)
         yield lambda: probe
         return
+    environment = os.environ | {
+        # The same packages, and none from the folder that happens to be the current one.
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONSAFEPATH": "1",
+    }
+    share_cores(environment)
     stated = {one.name: getattr(checkpoint, one.name) for one in fields(Checkpoint) if one.name != "family"}
     with subprocess.Popen(
         [sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # The same packages, and none from the folder that happens to be the current one.
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"},
+        env=environment,
     ) as child:
         assert child.stdin is not None
         try:
-            with suppress(BrokenPipeError):  # it died: no answer will say so
+            with suppress(OSError):  # it died: no answer will say so
                 pickle.dump((stated, witness, progress), child.stdin)
                 child.stdin.flush()  # and open as long as this process lives
             yield cache(lambda: kept.made_by(lambda: _answer(child, made_here)))
         finally:
             child.kill()
-            with suppress(BrokenPipeError):
+            with suppress(OSError):
                 child.stdin.close()
 
 
 def _answer(child: subprocess.Popen[bytes], made_here: Callable[[], Probe]) -> Probe:
     """What the other process answers; where it died, for lack of memory as it may be, it is done here."""
-    assert child.stdin is not None
     assert child.stdout is not None
-    with suppress(BrokenPipeError):
-        child.stdin.write(_ALL_CORES)
-        child.stdin.flush()
     answer: object = None
     with suppress(EOFError, pickle.UnpicklingError):
         answer = pickle.load(child.stdout)
@@ -116,11 +116,9 @@ def main() -> None:
     stated, witness, progress = pickle.load(sys.stdin.buffer)
     asking = os.dup(sys.stdin.fileno())
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())  # libraries look at it while they load
-    awaited = Event()
-    Thread(target=_listen, args=(asking, awaited), daemon=True).start()
+    Thread(target=_end_with, args=(asking,), daemon=True).start()
     found: Any
     try:
-        _take_cores(awaited)
         checkpoint = Checkpoint(**stated, family=FAMILIES[stated["spec"].family])
         found = reference_probe(checkpoint, checkpoint.languages, witness=witness, progress=progress)
     except RingkasError as error:
@@ -129,26 +127,10 @@ def main() -> None:
         pickle.dump(found, answers)
 
 
-def _take_cores(awaited: Event) -> None:
-    """Half of the cores, and all of them once the answer is awaited.
-
-    PyTorch asks the thread that calls it how many it may use, so that the main thread has to be interrupted
-    to say so: by the signal that is of no other use here.
-    """
-    import torch
-
-    most = torch.get_num_threads()
-    torch.set_num_threads(max(1, most // 2))
-    signal.signal(signal.SIGINT, lambda *_: torch.set_num_threads(most))
-    if awaited.is_set():
-        torch.set_num_threads(most)
-
-
-def _listen(asking: int, awaited: Event) -> None:
-    """Hears when the answer is awaited, and ends this process when the one that asked has ended."""
+def _end_with(asking: int) -> None:
+    """Ends this process when the one that asked does, in whatever way: its end of the pipe is then closed."""
     while os.read(asking, 1):
-        awaited.set()
-        interrupt_main()
+        pass
     os._exit(1)
 
 

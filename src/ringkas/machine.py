@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import MutableMapping
 from importlib import metadata
 
 from ringkas.version import __version__
@@ -47,12 +48,13 @@ def cpu_features() -> tuple[str, ...]:
     return tuple(feature for feature in wanted if feature in words)
 
 
-def share_cores() -> None:
-    """Has PyTorch's threads, if it is imported later, sleep soon when they wait for each other.
+def share_cores(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Has PyTorch's threads, where it is imported later, sleep soon when they wait for each other.
 
     By default they stay awake for milliseconds, which is right where nothing else runs. Beside other
     processes a thread that waits so keeps a core from the one that it waits for: on two cores beside one busy
-    process a conversion took six times as long. What GOMP_SPINCOUNT or OMP_WAIT_POLICY say goes before.
+    process a conversion took six times as long. GOMP_SPINCOUNT and OMP_WAIT_POLICY take precedence where they
+    are set. Only GNU's OpenMP reads them, which is what PyTorch has on Linux.
     """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if "OMP_WAIT_POLICY" not in environment:
+        environment.setdefault("GOMP_SPINCOUNT", "1000")

@@ -48,6 +48,11 @@ def test_texts_that_do_not_wait_together_pass_one_after_another(
         np.testing.assert_allclose(parts.encode(list(TEXTS), batch_tokens=1), together, atol=2e-6)
 
 
+def test_no_texts_give_no_vectors(shape: Callable[[str], Checkpoint]) -> None:
+    with encoder_of(shape("llama")) as parts:
+        assert parts.encode([]).shape == (0, parts.dimension)
+
+
 def test_a_layer_of_other_weights_is_seen(shape_folder: Callable[[str], Path], tmp_path: Path) -> None:
     folder = shutil.copytree(shape_folder("llama"), tmp_path / "model")
     with encoder_of(open_checkpoint(folder)) as parts:

@@ -146,7 +146,7 @@ time.sleep(300)
 
 @pytest.mark.parametrize("watches", [True, False])
 def test_a_killed_build_takes_the_other_process_along(checkpoint: Checkpoint, watches: bool) -> None:
-    sabotage = "" if watches else "beside._listen = lambda *_: None\n"
+    sabotage = "" if watches else "beside._end_with = lambda asking: None\n"
     command = [sys.executable, "-c", _ASKING, str(checkpoint.path), sabotage]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -157,31 +157,3 @@ def test_a_killed_build_takes_the_other_process_along(checkpoint: Checkpoint, wa
     assert child.is_running() is not watches
     if not watches:
         child.kill()
-
-
-# The other process's threads before and after it is told that its answer is awaited.
-_COUNTING = """
-import os, time
-from threading import Event, Thread
-import torch
-from ringkas.runtimes.parity import beside
-
-torch.set_num_threads(4)
-heard, says = os.pipe()
-awaited = Event()
-Thread(target=beside._listen, args=(heard, awaited), daemon=True).start()
-beside._take_cores(awaited)
-print(torch.get_num_threads(), flush=True)
-os.write(says, beside._ALL_CORES)
-until = time.monotonic() + 30
-while torch.get_num_threads() < 4 and time.monotonic() < until:
-    time.sleep(0.01)
-print(torch.get_num_threads(), flush=True)
-os.close(says)
-time.sleep(30)
-"""
-
-
-def test_the_other_process_takes_all_cores_when_it_is_awaited() -> None:
-    done = subprocess.run([sys.executable, "-c", _COUNTING], stdout=subprocess.PIPE, text=True, check=False)
-    assert (done.stdout.split(), done.returncode) == (["2", "4"], 1)

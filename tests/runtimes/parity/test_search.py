@@ -49,6 +49,20 @@ def test_the_same_model_loses_nothing(encoder: Encoder, probe: SearchProbe, tmp_
     assert search_failures([one]) == ()
 
 
+def test_languages_are_encoded_together_and_told_apart(encoder: Encoder, probe: SearchProbe) -> None:
+    together = make_search_probe(encoder, ["ko", "en"])
+    (alone,) = make_search_probe(encoder, ["ko"]).values()
+    for expected, found in ((alone, together["ko"]), (probe["en"], together["en"])):
+        assert found.questions == expected.questions
+        np.testing.assert_allclose(found.query_vectors, expected.query_vectors, atol=1e-3)
+        np.testing.assert_allclose(found.passage_vectors, expected.passage_vectors, atol=1e-3)
+    assert np.abs(together["ko"].query_vectors - together["en"].query_vectors).max() > 0.1
+
+
+def test_a_language_without_questions_has_no_probe(encoder: Encoder) -> None:
+    assert make_search_probe(encoder, ["fi"]) == {}
+
+
 def test_the_score_is_ndcg(encoder: Encoder, probe: SearchProbe) -> None:
     asked = probe["en"]
     similar = asked.query_vectors.astype(np.float64) @ asked.passage_vectors.astype(np.float64).T

@@ -104,18 +104,32 @@ def test_in_8_bits_a_text_is_the_same_in_company(
     assert least_apart(artifact, demo, sample) < 0.9999
 
 
-def test_bulk_is_not_slower_than_one_by_one(encoder: Encoder, sample: list[str]) -> None:
-    def seconds(run: Callable[[], Any]) -> float:
-        started = time.perf_counter()
-        run()
-        return time.perf_counter() - started
+def test_bulk_asks_no_more_of_llama_than_one_by_one(
+    artifact: Artifact, demo: Checkpoint, sample: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither more tokens, as padding would be, nor more calls, nor a context for each."""
+    tokens: list[int] = []
+    decode = llama_engine._Context.decode
 
-    rounds = [
-        (seconds(lambda: encoder.encode(sample)), seconds(lambda: [encoder.encode(text) for text in sample]))
-        for _ in range(4)
-    ]
-    # The best of each: other work on the machine can only add.
-    assert min(bulk for bulk, _ in rounds) <= 1.1 * min(single for _, single in rounds)
+    def counted(context: Any, rows: Any) -> int:
+        tokens.append(sum(map(len, rows)))
+        return decode(context, rows)
+
+    monkeypatch.setattr(llama_engine._Context, "decode", counted)
+    made: list[int] = []
+    make = llama_engine._Context.__init__
+    monkeypatch.setattr(
+        llama_engine._Context, "__init__", lambda *given, **named: (made.append(1), make(*given, **named))[1]
+    )
+    with Encoder(demo.spec, TextTokenizer(demo.path, demo.spec), open_engine(artifact, 1, None)) as fresh:
+        fresh.encode(sample)
+        bulk = tokens.copy()
+        assert len(made) == 1
+        tokens.clear()
+        for text in sample:
+            fresh.encode(text)
+    assert sum(bulk) == sum(tokens)
+    assert len(bulk) <= len(tokens) == len(sample)
 
 
 def test_threads_may_share_it(encoder: Encoder, sample: list[str]) -> None:

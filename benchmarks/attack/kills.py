@@ -256,7 +256,8 @@ class Kills:
         outcome, wrong = getattr(self, f"_{way.replace(' ', '_')}")(command, chance)
         # Run again whatever was wrong: the next try finds a whole arena.
         wrong = next(filter(None, (wrong, self.lost(command), self._again(command))), "")
-        return Try(name, LOST if wrong else outcome, bool(wrong), f"{number}: {outcome}; {wrong}")
+        said = f"{number}: {outcome}; {wrong}".replace(f"{self.arena.folder.parent}/", "")
+        return Try(name, LOST if wrong else outcome, bool(wrong), said)
 
     def _prepare(self, command: Command) -> None:
         """An undisturbed run: how long it takes, how often it touches files, what it makes."""

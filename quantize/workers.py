@@ -1,8 +1,7 @@
 """Rounding on every core: each layer, or part of a table, on one.
 
 What PyTorch shares among cores waits for the slowest of them. In steps of some thousand values that is most
-of the time, and where another process has one of the cores nearly all of it: on two cores beside one busy
-process, layers took twenty times as long to round.
+of the time, and where another process has one of the cores nearly all of it.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ def share_cores(environment: MutableMapping[str, str] = os.environ) -> None:
 
     By default they stay awake for milliseconds, which is right where nothing else runs. Beside other
     processes a thread that waits so keeps a core from the one that it waits for: on two cores beside one busy
-    process a conversion took six times as long. GOMP_SPINCOUNT and OMP_WAIT_POLICY take precedence where they
-    are set. Only GNU's OpenMP reads them, which is what PyTorch has on Linux.
+    process a conversion took up to twice as long (benchmarks/conversion_time.py --busy 1). GOMP_SPINCOUNT and
+    OMP_WAIT_POLICY take precedence where they are set. Only GNU's OpenMP reads them: PyTorch's on Linux.
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", "1000")

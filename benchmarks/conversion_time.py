@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def kept(file: Path, report: dict[str, Any]) -> dict[str, Any]:
-    """Targets that an earlier run of the same commits and model left in the file."""
+    """Targets that an earlier run of the same commits, model and --busy left in the file."""
     if not file.is_file():
         return {}
     earlier = json.loads(file.read_text(encoding="utf-8"))

@@ -170,14 +170,6 @@ def wait(process: int, seconds: float) -> int | None:
         time.sleep(0.002)
 
 
-def ended(process: int) -> int | None:
-    """The status of a process; None where it had to be killed, because it would not end."""
-    status = wait(process, _PATIENCE)
-    if status is None:
-        kill(process)
-    return status
-
-
 def kill(process: int) -> None:
     """Ends a process, and those that it started, as hard as can be."""
     os.killpg(process, signal.SIGKILL)
@@ -265,7 +257,7 @@ class Kills:
         for trouble in (lambda: _at_the_end.append(modules)), counted(events):
             shutil.rmtree(self.arena.kept, ignore_errors=True)
             began = time.monotonic()
-            status = ended(start(command.arguments(self.arena), self._log, trouble))
+            status = self._run(command, trouble)
             if status != 0:
                 raise RuntimeError(f"{command.name}, undisturbed: {status}: {self._log.read_text()[-2000:]}")
             took = time.monotonic() - began
@@ -274,6 +266,14 @@ class Kills:
         self.arena.undisturbed[command.name] = (took, int(events.read_text()))
         events.unlink()
         self.arena.expected |= {name: digest(self.arena.folder / name) for name in command.makes}
+
+    def _run(self, command: Command, trouble: Trouble = lambda: None) -> int | None:
+        """The status of a command; None where it had to be killed, because it would not end."""
+        process = start(command.arguments(self.arena), self._log, trouble)
+        status = wait(process, _PATIENCE)
+        if status is None:
+            kill(process)
+        return status
 
     def _by_the_clock(self, command: Command, chance: Random) -> tuple[str, str]:
         process = start(command.arguments(self.arena), self._log)
@@ -284,7 +284,7 @@ class Kills:
 
     def _at_a_file(self, command: Command, chance: Random) -> tuple[str, str]:
         event = chance.randint(1, self.arena.undisturbed[command.name][1])
-        status = ended(start(command.arguments(self.arena), self._log, at_event(event)))
+        status = self._run(command, at_event(event))
         if status is None:
             return HANG, f"still running after {_PATIENCE} s"
         return (KILLED, "") if status == -signal.SIGKILL else (DONE, "")
@@ -310,7 +310,7 @@ class Kills:
     def _said(
         self, command: Command, trouble: Trouble, meanings: Mapping[int, str], otherwise: str = ""
     ) -> tuple[str, str]:
-        status = ended(start(command.arguments(self.arena), self._log, trouble))
+        status = self._run(command, trouble)
         if status is None:
             return HANG, f"still running after {_PATIENCE} s"
         said = self._log.read_text("utf-8", "replace")
@@ -340,7 +340,7 @@ class Kills:
 
     def _again(self, command: Command) -> str:
         """The same command, undisturbed: it ends well and leaves nothing behind."""
-        status = ended(start(command.arguments(self.arena), self._log))
+        status = self._run(command)
         if status != 0:
             return f"run again it ends with {status}: {self._log.read_text('utf-8', 'replace')[-600:]}"
         for name in command.makes:

@@ -176,24 +176,20 @@ def _asked(language: str, rows: Sequence[tuple[str, ...]], arrays: Mapping[str, 
 
 def _encode(encoder: Encoder, listed: Mapping[str, Sequence[Question]]) -> dict[str, tuple[Vectors, Vectors]]:
     """By language the vectors of its queries and of its passages; of all languages in the same batches."""
-    queries = {language: [one.query for one in asked] for language, asked in listed.items()}
-    documents = {language: list(passages(asked)) for language, asked in listed.items()}
-    if encoder.spec.pooling.include_prompt:
-        encoded = _split(encoder.encode_query, queries), _split(encoder.encode_document, documents)
-    else:
+    ask: Callable[[list[str]], Vectors] = encoder.encode_query
+    tell: Callable[[list[str]], Vectors] = encoder.encode_document
+    if not encoder.spec.pooling.include_prompt:
         # Leaving a prompt out of the pooling takes vectors by token, which not every engine gives.
-        encode = partial(encoder.encode, prompt="")
-        encoded = _split(encode, queries), _split(encode, documents)
-    return {language: (encoded[0][language], encoded[1][language]) for language in listed}
+        ask = tell = partial(encoder.encode, prompt="")
+    queries = _split(ask, {name: [one.query for one in asked] for name, asked in listed.items()})
+    documents = _split(tell, {name: list(passages(asked)) for name, asked in listed.items()})
+    return {name: (queries[name], documents[name]) for name in listed}
 
 
 def _split(encode: Callable[[list[str]], Vectors], texts: Mapping[str, list[str]]) -> dict[str, Vectors]:
     vectors = encode([text for own in texts.values() for text in own])
-    ends = list(accumulate(map(len, texts.values())))
-    return {
-        language: vectors[end - len(own) : end]
-        for (language, own), end in zip(texts.items(), ends, strict=True)
-    }
+    parts = np.split(vectors, list(accumulate(map(len, texts.values()))))
+    return dict(zip(texts, parts, strict=False))  # there is one more, with what follows the last: nothing
 
 
 def _compare(language: str, asked: Asked, queries: Vectors, documents: Vectors) -> SearchParity:

@@ -92,7 +92,7 @@ def test_no_more_items_are_taken_than_are_worked_on() -> None:
     """They may be large: the moments of a layer's inputs."""
     taken, done = 0, 0
 
-    def items() -> object:
+    def items() -> Iterator[int]:
         nonlocal taken
         for item in range(30):
             taken += 1

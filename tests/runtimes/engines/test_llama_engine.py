@@ -108,28 +108,23 @@ def test_bulk_asks_no_more_of_llama_than_one_by_one(
     artifact: Artifact, demo: Checkpoint, sample: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither more tokens, as padding would be, nor more calls, nor a context for each."""
-    tokens: list[int] = []
+    calls: list[tuple[Any, int]] = []
     decode = llama_engine._Context.decode
 
-    def counted(context: Any, rows: Any) -> int:
-        tokens.append(sum(map(len, rows)))
+    def noted(context: Any, rows: Any) -> int:
+        calls.append((context, sum(map(len, rows))))
         return decode(context, rows)
 
-    monkeypatch.setattr(llama_engine._Context, "decode", counted)
-    made: list[int] = []
-    make = llama_engine._Context.__init__
-    monkeypatch.setattr(
-        llama_engine._Context, "__init__", lambda *given, **named: (made.append(1), make(*given, **named))[1]
-    )
+    monkeypatch.setattr(llama_engine._Context, "decode", noted)
     with Encoder(demo.spec, TextTokenizer(demo.path, demo.spec), open_engine(artifact, 1, None)) as fresh:
         fresh.encode(sample)
-        bulk = tokens.copy()
-        assert len(made) == 1
-        tokens.clear()
+        bulk = calls.copy()
         for text in sample:
             fresh.encode(text)
-    assert sum(bulk) == sum(tokens)
-    assert len(bulk) <= len(tokens) == len(sample)
+    one_by_one = calls[len(bulk) :]
+    assert len({context for context, _ in bulk}) == 1
+    assert sum(tokens for _, tokens in bulk) == sum(tokens for _, tokens in one_by_one)
+    assert len(bulk) <= len(one_by_one) == len(sample)
 
 
 def test_threads_may_share_it(encoder: Encoder, sample: list[str]) -> None:

@@ -377,37 +377,6 @@ def test_licence_comes_from_the_model_card(folder: Path) -> None:
     assert open_checkpoint(folder).licence == "mit"
 
 
-def test_hub_revision_is_asked_for_and_the_commit_recorded(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub = pytest.importorskip("huggingface_hub")
-    snapshot = folder.rename(folder.with_name("0123abcd"))
-    asked: dict[str, Any] = {}
-
-    def snapshot_download(name: str, **options: Any) -> str:
-        asked.update(options, name=name)
-        return str(snapshot)
-
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
-    checkpoint = open_checkpoint("intfloat/multilingual-e5-small", revision="v1")
-    assert (asked["name"], asked["revision"]) == ("intfloat/multilingual-e5-small", "v1")
-    assert "*.bin" in asked["ignore_patterns"]
-    assert (checkpoint.revision, checkpoint.origin) == ("0123abcd", "intfloat/multilingual-e5-small")
-    assert checkpoint.spec.prompts == E5_PROMPTS
-
-
-def test_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    hub = pytest.importorskip("huggingface_hub")
-
-    def snapshot_download(name: str, **options: Any) -> str:
-        raise ConnectionError("no route\nto host")
-
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
-    with pytest.raises(CheckpointError, match="ConnectionError: no route") as caught:
-        open_checkpoint("someone/something")
-    assert "\n" not in str(caught.value)
-
-
 # What is refused
 
 

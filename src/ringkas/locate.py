@@ -9,14 +9,12 @@ from pathlib import Path
 from ringkas.artifact import MANIFEST_FILE
 from ringkas.builtin import BUILT_IN
 from ringkas.errors import CheckpointError
-from ringkas.extras import require
 from ringkas.files import expand
+from ringkas.hub import fetch, refuse_part
 from ringkas.known import KNOWN, Known, known
 from ringkas.vocabulary import VOCABULARY_FILE
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "README.md", "*.model", "*.npy", "[0-9]_*/*"]
-_HUB_IGNORED = ["onnx/*", "openvino/*", "*.bin", "*.pt", "*.onnx"]
 _CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Where huggingface_hub keeps the commit of files that it fetched into a folder of the user's.
@@ -62,7 +60,7 @@ def locate(source: str, revision: str | None) -> Place:
             f"there is no folder {source}",
             fix=f"Name a folder, a hub id such as org/name, or one of {', '.join(BUILT_IN)}",
         )
-    path = _download(source, revision)
+    path = fetch(source, revision)
     # The hub's cache keeps each snapshot in a folder named after its commit.
     return Place(path, source, path.name, known(source))
 
@@ -71,13 +69,17 @@ def _folder(path: Path) -> Place:
     cached = _CACHED.fullmatch(path.parent.parent.name) if path.parent.name == "snapshots" else None
     if cached is not None:
         origin = f"{cached[1]}/{cached[2]}"
+        refuse_part(path, origin, path.name, cached=True)
         return Place(path, origin, path.name, known(origin))
     # What is derived from a model has its card, but is not that model.
     derived = any((path / name).is_file() for name in (VOCABULARY_FILE, MANIFEST_FILE))
     own = None if derived or path.name.lower() in KNOWN else _named_by_card(path)
     # A folder may be called as a built-in checkpoint is; what is made from it must not.
     origin = own or (f"./{path.name}" if path.name in BUILT_IN else path.name)
-    return Place(path, origin, _fetched_commit(path), known(origin))
+    commit = _fetched_commit(path)
+    if commit is not None:
+        refuse_part(path, origin, commit, cached=False)
+    return Place(path, origin, commit, known(origin))
 
 
 def _named_by_card(path: Path) -> str | None:
@@ -105,21 +107,3 @@ def _fetched_commit(path: Path) -> str | None:
     except (OSError, UnicodeDecodeError):
         return None
     return first[0] if first and _COMMIT.fullmatch(first[0]) else None
-
-
-def _download(source: str, revision: str | None) -> Path:
-    require("export", "huggingface_hub")
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            source, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED
-        )
-    except Exception as error:  # network, authorisation and absence each raise types of their own
-        reason = str(error).strip().splitlines()
-        raise CheckpointError(
-            f"{source} is not a folder here and could not be fetched from the hub",
-            why=f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}",
-            fix="Check the name and the connection, or download it elsewhere and name the folder",
-        ) from None
-    return Path(folder)

@@ -1,15 +1,18 @@
 """The vectors of an artifact across thread counts and, by qemu-user, across the processor's instruction sets.
 
     python benchmarks/instruction_sets.py ARTIFACT... --json FILE
+    sudo .venv/bin/python benchmarks/instruction_sets.py ARTIFACT... --arm FOLDER --json FILE
 
 Each case is a process of its own that encodes a handful of texts; the first, one thread on this processor, is
-what the others are compared with. An emulated processor takes minutes. Without qemu-x86_64 (Debian's
-qemu-user) those cases say so, as does one whose library was compiled for more than it has.
+what the others are compared with. An emulated processor takes minutes. Without Debian's qemu-user those cases
+say so, as does one whose library was compiled for more than it has. FOLDER holds a Python for ARM
+(arm_python.py); the superuser is needed to show it an ARM's /proc/cpuinfo, in a mount namespace of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,17 +23,23 @@ from typing import Any
 import numpy as np
 from results_file import write_result
 
+import ringkas
 from ringkas.artifact import open_artifact
 from ringkas.machine import cpu_features
 
 TEXTS = ("how do I reset my password?", "", "naïve café, 12,345.67 $", "한국어 東京", "the new year " * 30)
-# The name of a case: what to run Python with, and threads. QEMU 7.2 emulates up to AVX2.
-CASES: dict[str, tuple[tuple[str, ...], int]] = {
-    "1 thread": ((), 1),
-    "2 threads": ((), 2),
-    "4 threads": ((), 4),
-    "SSE4.2 alone (Nehalem)": (("qemu-x86_64", "-cpu", "Nehalem"), 1),
-    "AVX2 without VNNI (Haswell)": (("qemu-x86_64", "-cpu", "Haswell"), 1),
+# The name of a case: the emulated processor, and threads. QEMU 7.2 emulates up to AVX2.
+CASES: dict[str, tuple[str | None, int]] = {
+    "1 thread": (None, 1),
+    "2 threads": (None, 2),
+    "4 threads": (None, 4),
+    "SSE4.2 alone (Nehalem)": ("Nehalem", 1),
+    "AVX2 without VNNI (Haswell)": ("Haswell", 1),
+}
+ARM_CASES: dict[str, tuple[str, int]] = {
+    "ARM without dot products (Cortex-A72)": ("cortex-a72", 1),
+    "ARM with dot products (Neoverse N1)": ("neoverse-n1", 1),
+    "ARM with all that QEMU has (max)": ("max", 1),
 }
 _CODE = """
 import sys, numpy, ringkas
@@ -45,20 +54,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("artifacts", nargs="+", type=Path)
+    parser.add_argument("--arm", type=Path, help="a Python for ARM, made by arm_python.py")
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     found: dict[str, Any] = {"features": cpu_features(), "artifacts": {}}
     for artifact in options.artifacts:
-        found["artifacts"][open_artifact(artifact).manifest.target] = compare(artifact)
+        found["artifacts"][open_artifact(artifact).manifest.target] = compare(artifact, options.arm)
         write_result(options.json, found)
 
 
-def compare(artifact: Path) -> dict[str, Any]:
+def compare(artifact: Path, arm: Path | None) -> dict[str, Any]:
     """By case, how far its vectors are from the first's."""
+    cases = [(name, threads, _runner(cpu)) for name, (cpu, threads) in CASES.items()]
+    for name, (cpu, threads) in ARM_CASES.items():
+        cases.append((name, threads, None if arm is None else _arm_runner(arm.resolve(), cpu)))
     rows: dict[str, Any] = {}
     first = None
-    for name, (wrapper, threads) in CASES.items():
-        vectors = vectors_of(artifact, wrapper, threads)
+    for name, threads, runner in cases:
+        vectors = "no Python for ARM was given" if runner is None else vectors_of(artifact, runner, threads)
         if isinstance(vectors, str):
             rows[name] = {"not executed": vectors}
         else:
@@ -72,13 +85,29 @@ def compare(artifact: Path) -> dict[str, Any]:
     return rows
 
 
-def vectors_of(artifact: Path, wrapper: tuple[str, ...], threads: int) -> Any:
+def _runner(cpu: str | None) -> list[str]:
+    return [*([] if cpu is None else ["qemu-x86_64", "-cpu", cpu]), sys.executable]
+
+
+def _arm_runner(arm: Path, cpu: str) -> list[str]:
+    """Python in a mount namespace whose /proc/cpuinfo is an ARM's."""
+    paths = [str(arm / "site"), str(Path(ringkas.__file__).parents[1])]
+    python = [
+        *("qemu-aarch64", "-cpu", cpu, "-L", str(arm / "root")),
+        *("-E", f"PYTHONHOME={arm / 'root' / 'usr'}", "-E", f"PYTHONPATH={':'.join(paths)}"),
+        str(arm / "root/usr/bin/python3.11"),
+    ]
+    shown = f"mount --bind {shlex.quote(str(arm / 'cpuinfo'))} /proc/cpuinfo && exec {shlex.join(python)}"
+    return ["unshare", "--mount", "sh", "-c", f'{shown} "$@"', "sh"]
+
+
+def vectors_of(artifact: Path, runner: list[str], threads: int) -> Any:
     """The vectors of one case, or why there are none."""
-    if wrapper and shutil.which(wrapper[0]) is None:
-        return f"{wrapper[0]} is not installed"
+    if shutil.which(runner[0]) is None:
+        return f"{runner[0]} is not installed"
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "vectors.npy"
-        command = [*wrapper, sys.executable, "-c", _CODE, str(artifact), str(threads), str(place), *TEXTS]
+        command = [*runner, "-c", _CODE, str(artifact.resolve()), str(threads), str(place), *TEXTS]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
         except subprocess.TimeoutExpired:

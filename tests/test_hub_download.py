@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from ringkas.hub import refuse_part
+
 pytest.importorskip("huggingface_hub")
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -251,6 +253,14 @@ def test_folder_that_files_were_fetched_into_is_whole_or_refused(hub: Hub, run: 
     hub.broken = None
     run("-c", FETCH_INTO, NAME, str(own))
     assert opened(run("-c", OPEN, str(own))) == ["own", *WHOLE[1:]]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[" * 200_000, '{"format_version": 1, "files": {"x": 3}}'])
+def test_list_that_is_damaged_says_nothing(tmp_path: Path, content: str) -> None:
+    kept = tmp_path / ".cache" / "huggingface" / "trees" / f"{COMMIT}.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(content, "utf-8")
+    refuse_part(tmp_path, NAME, COMMIT, cached=False)
 
 
 def test_build_whose_download_breaks_leaves_nothing_and_ends_well_later(

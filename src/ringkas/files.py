@@ -26,7 +26,9 @@ from ringkas.errors import ArtifactError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-_CHUNK = 1 << 20  # of a file that is hashed
+# Of a file that is hashed: what was read stays in the processor's own cache, and in one buffer, whose pages
+# are touched once.
+_CHUNK = 1 << 18
 
 
 def is_inside(name: str) -> bool:
@@ -227,9 +229,10 @@ def sha256(file: Path) -> str:
 def xxh3(file: Path) -> str:
     """The 128-bit XXH3 of a file, in hex: finds damage some ten times as fast as SHA-256, but no forgery."""
     digest = xxhash.xxh3_128()
+    buffer = memoryview(bytearray(_CHUNK))
     with file.open("rb", buffering=0) as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
+        while count := stream.readinto(buffer):
+            digest.update(buffer[:count])
     return digest.hexdigest()
 
 

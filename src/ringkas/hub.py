@@ -6,7 +6,6 @@ A model without its pooling, its prompts or a Dense layer would open as another 
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from ringkas.errors import CheckpointError
@@ -42,7 +41,7 @@ def fetch(source: str, revision: str | None) -> Path:
             why=f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}",
             fix="Check the name and the connection, or download it elsewhere and name the folder",
         ) from None
-    _refuse_part(folder, source, files)
+    _refuse_lacking(folder, source, files)
     return folder
 
 
@@ -58,31 +57,34 @@ def refuse_part(folder: Path, name: str, commit: str, *, cached: bool) -> None:
     Raises:
         CheckpointError: a file is known to be missing that decides what the model computes.
     """
-    if find_spec("huggingface_hub") is None:
+    try:
+        if cached:
+            files = _listed(name, commit, cache_dir=folder.parents[2])
+        else:
+            files = _listed(name, commit, local_dir=folder)
+    except ImportError:  # no huggingface_hub, or one older than the extra brings
         return
-    if cached:
-        files = _listed(name, commit, cache_dir=folder.parents[2])
-    else:
-        files = _listed(name, commit, local_dir=folder)
     if files is not None:
-        _refuse_part(folder, name, files)
+        _refuse_lacking(folder, name, files)
 
 
 def _listed(
     name: str, commit: str, *, cache_dir: Path | None = None, local_dir: Path | None = None
 ) -> list[str] | None:
-    """The names of the hub's files at `commit`, as snapshot_download left them beside what it fetched."""
+    """The names of the hub's files at `commit`, as snapshot_download left them beside what it fetched.
+
+    None where there is no such list, or one that is damaged and so says nothing.
+    """
     from huggingface_hub import get_cached_repo_tree
-    from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
     try:
         tree = get_cached_repo_tree(name, revision=commit, cache_dir=cache_dir, local_dir=local_dir)
-    except CachedRepoTreeNotFoundError:
+    except Exception:  # the client reads it as it stands: JSON of another shape, nested too deep
         return None
     return [file.path for file in tree]
 
 
-def _refuse_part(folder: Path, name: str, files: list[str]) -> None:
+def _refuse_lacking(folder: Path, name: str, files: list[str]) -> None:
     from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
     wanted = filter_repo_objects(files, allow_patterns=_DECIDES, ignore_patterns=_IGNORED)
@@ -91,6 +93,6 @@ def _refuse_part(folder: Path, name: str, files: list[str]) -> None:
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise CheckpointError(
             f"{folder} has only a part of {name}",
-            why=f"without {', '.join(lacking[:3])}{more} it is another model",
+            why=f"without {', '.join(map(repr, lacking[:3]))}{more} it is another model",
             fix="Fetch it again, or copy the folder elsewhere if it is meant to be so",
         )

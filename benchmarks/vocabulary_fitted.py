@@ -72,7 +72,7 @@ def features(vocabulary: Vocabulary) -> torch.Tensor:
     tokens = bpe.tokens(vocabulary.document)
     bare = [token.lstrip("▁") for token in tokens]
     columns = [
-        np.log(count_words(words_of(tag), segmenter, pieces.probability, spaced=True) + 1e-10)
+        np.log(count_words(words_of(tag), segmenter, pieces.probability, language=tag, spaced=True) + 1e-10)
         for tag in LISTS
     ]
     columns += [

@@ -152,7 +152,11 @@ class _Expectation:
         pieces = self._pieces
         assert language.word_list is not None
         words = count_words(
-            words_of(language.word_list), self._segmenter, pieces.probability, spaced=language.spaced
+            words_of(language.word_list),
+            self._segmenter,
+            pieces.probability,
+            language=base_language(language.tag),
+            spaced=language.spaced,
         )
         words = normalised(words * pieces.lettered)
         if written.any():

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from unicodedata import normalize
 
 import numpy as np
 
 from ringkas.export.vocabulary.pieces import Weights
 from ringkas.export.vocabulary.segment import Segmenter, TokenRows, chunks, segment_rows, token_rows
 
-_CASES: tuple[Callable[[str], str], ...] = (
-    lambda word: word,
-    lambda word: word[:1].upper() + word[1:],
-    str.upper,
-)
+_TURKIC, _DOTTED = frozenset({"tr", "az"}), str.maketrans("iı", "İI")
+_TONOS = "\N{COMBINING ACUTE ACCENT}"
 
 
 @dataclass(frozen=True)
@@ -46,35 +45,40 @@ _BARE_FLOOR = 1e-6  # rarer words are not worth segmenting without their space a
 _UPPER_FLOOR = 1e-7  # nor longer ones than an acronym in upper case
 _ACRONYM = 5
 _WORDS_AT_ONCE = 20_000
+# Full stops that tokenizers join to the word before, and how many of the words have one.
+_FULL_STOPS, _STOPPED_SHARE = {"ur": "۔"}, 0.06
 _BEFORE = "("  # stands before a word without a space and merges with no letter
 
 
 def count_words(
-    words: Mapping[str, float], segmenter: Segmenter, probability: Weights, *, spaced: bool
+    words: Mapping[str, float], segmenter: Segmenter, probability: Weights, *, language: str, spaced: bool
 ) -> Weights:
     """Expected frequency of each token in text made of `words`; sums to one.
 
     Args:
         words: frequency by word.
         probability: of each piece by itself, by id.
+        language: whose capitals the words have.
         spaced: whether the language parts its words by spaces.
     """
+    words = _before_stops(words, language)
     logs = np.log(probability + 1e-30)
     habit = _HABITS[next(segmenter.ids(["a"])) == next(segmenter.ids([" a"]))]
     bare = habit.bare_share if spaced else _UNSPACED_BARE_SHARE
+    behind_space = partial(segment_rows, segmenter)
+    behind_bracket = partial(after_bracket, segmenter=segmenter)
     counts = np.zeros(len(probability))
     for chunk in chunks(words.items(), _WORDS_AT_ONCE):
         frequent = [(word, frequency) for word, frequency in chunk if frequency >= _BARE_FLOOR or not spaced]
-        counts += (1 - bare) * _count(
-            chunk, habit.after_space, lambda texts: segment_rows(segmenter, texts), logs
-        )
-        counts += bare * _count(frequent, habit.bare, lambda texts: after_bracket(texts, segmenter), logs)
+        counts += (1 - bare) * _count(chunk, language, habit.after_space, behind_space, logs)
+        counts += bare * _count(frequent, language, habit.bare, behind_bracket, logs)
     shares: Weights = counts / counts.sum()
     return shares
 
 
 def _count(
     words: Sequence[tuple[str, float]],
+    language: str,
     priors: Sequence[float],
     segment: Callable[[Sequence[str]], TokenRows],
     logs: Weights,
@@ -85,10 +89,11 @@ def _count(
         return counts
     frequency = np.array([value for _, value in words])
     variants: list[tuple[np.ndarray[tuple[int], np.dtype[np.int64]], TokenRows]] = []
-    shares = np.full((len(_CASES), len(words)), -np.inf)
+    shares = np.full((len(priors), len(words)), -np.inf)
     seen: list[set[str]] = [set() for _ in words]
-    for case, (change, prior) in enumerate(zip(_CASES, priors, strict=True)):
-        changed = [change(word) for word, _ in words]
+    written = [cases(word, language) for word, _ in words]
+    for case, prior in enumerate(priors):
+        changed = [forms[case] for forms in written]
         chosen = [at for at, text in enumerate(changed) if _worth(text, frequency[at], seen[at])]
         for at in chosen:
             seen[at].add(changed[at])
@@ -101,6 +106,29 @@ def _count(
     for case, (positions, rows) in enumerate(variants):
         counts += rows.spread(shares[case, positions], len(logs))
     return counts
+
+
+def cases(word: str, language: str) -> tuple[str, str, str]:
+    """A word in lower case, with its first letter capital, and all in capitals, as `language` writes them."""
+    if language in _TURKIC:
+        first, capitals = word[:1].translate(_DOTTED).upper(), word.translate(_DOTTED).upper()
+    elif language == "el":
+        first = word[:1].upper()
+        capitals = normalize("NFC", normalize("NFD", word.upper()).replace(_TONOS, ""))
+    else:
+        first, capitals = word[:1].upper(), word.upper()
+    if language == "nl" and word.startswith("ij"):
+        return word, "IJ" + word[2:], capitals
+    return word, first + word[1:], capitals
+
+
+def _before_stops(words: Mapping[str, float], language: str) -> Mapping[str, float]:
+    """With a full stop behind its share of the words, where pieces hold both."""
+    stop = _FULL_STOPS.get(language)
+    if stop is None:
+        return words
+    apart = {word: (1 - _STOPPED_SHARE) * frequency for word, frequency in words.items()}
+    return apart | {word + stop: _STOPPED_SHARE * frequency for word, frequency in words.items()}
 
 
 def _worth(text: str, frequency: float, seen: set[str]) -> bool:

@@ -11,13 +11,14 @@ import pytest
 from ringkas import texts as text_sets
 from ringkas.errors import TargetError
 from ringkas.export.vocabulary import usage as usage_module
+from ringkas.export.vocabulary import wordlists
 from ringkas.export.vocabulary.allocation import check_weights
 from ringkas.export.vocabulary.languages import known_languages, resolve_languages
 from ringkas.export.vocabulary.pieces import Pieces, read_pieces
 from ringkas.export.vocabulary.segment import Segmenter
 from ringkas.export.vocabulary.select import Limits, choose, must_keep
 from ringkas.export.vocabulary.usage import Usage, expect_usage, tones_apart
-from ringkas.export.vocabulary.wordlists import count_words
+from ringkas.export.vocabulary.wordlists import cases, count_words
 
 
 def pieces_of(*surfaces: str, parents: dict[int, tuple[int, ...]] | None = None) -> Pieces:
@@ -90,9 +91,47 @@ def test_coverage_holds_for_the_hardest_language() -> None:
 def test_names_are_counted_as_they_are_written(xlmr_tokenizer: dict[str, Any]) -> None:
     pieces, segmenter = read_pieces(xlmr_tokenizer), Segmenter(xlmr_tokenizer)
     vocabulary = {piece: id for id, (piece, _) in enumerate(xlmr_tokenizer["model"]["vocab"])}
-    usage = count_words({"iceland": 1e-5, "weather": 1e-5}, segmenter, pieces.probability, spaced=True)
+    usage = count_words(
+        {"iceland": 1e-5, "weather": 1e-5}, segmenter, pieces.probability, language="en", spaced=True
+    )
     assert usage[vocabulary["▁Iceland"]] > 0.2
     assert usage[vocabulary["▁weather"]] > usage[vocabulary["▁Weather"]]
+
+
+@pytest.mark.parametrize(
+    ("word", "language", "first", "capitals"),
+    [
+        ("weather", "en", "Weather", "WEATHER"),
+        ("insan", "tr", "İnsan", "İNSAN"),
+        ("ırmak", "tr", "Irmak", "IRMAK"),
+        ("ijsland", "nl", "IJsland", "IJSLAND"),
+        ("άνθρωπος", "el", "Άνθρωπος", "ΑΝΘΡΩΠΟΣ"),
+        ("προϊόν", "el", "Προϊόν", "ΠΡΟΪΟΝ"),
+        ("가나", "ko", "가나", "가나"),
+    ],
+)
+def test_capitals_are_those_of_the_language(word: str, language: str, first: str, capitals: str) -> None:
+    assert cases(word, language) == (word, first, capitals)
+
+
+@pytest.mark.parametrize(("tag", "piece"), [("ur", "▁گی۔"), ("tr", "▁İnsan")])
+def test_what_only_this_language_writes_so_is_kept(
+    tag: str, piece: str, xlmr_tokenizer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its sabotaged twin: by the habits of English it is not."""
+    pieces, segmenter = read_pieces(xlmr_tokenizer), Segmenter(xlmr_tokenizer)
+    id = [one for one, _ in xlmr_tokenizer["model"]["vocab"]].index(piece)
+    languages = resolve_languages((tag, "en"), {})
+    must = must_keep(languages, pieces, (), all_characters=False)
+
+    def kept() -> bool:
+        usage = expect_usage(languages, pieces, segmenter)
+        return bool(choose(pieces, usage, must, Limits(max_tokens=60_000))[id])
+
+    assert kept()
+    monkeypatch.setattr(wordlists, "_TURKIC", frozenset())
+    monkeypatch.setattr(wordlists, "_FULL_STOPS", {})
+    assert not kept()
 
 
 def test_script_data_of_the_real_vocabulary(xlmr_tokenizer: dict[str, Any]) -> None:
@@ -179,9 +218,9 @@ def test_numbers_in_the_script_s_own_digits_count_as_its_letters_do(xlmr_tokeniz
 
 
 def test_text_without_letters_is_kept_as_far_as_it_is_usual() -> None:
-    pieces = pieces_of("1990", "45313351", "10.12.2019", "။။", "。」", "----------", "(%)")
-    assert pieces.usual(("Latn",)).tolist() == [True, False, False, False, False, False, True]
-    assert pieces.usual(("Hani",)).tolist() == [True, False, False, False, True, False, True]
+    pieces = pieces_of("1990", "45313351", "10.12.2019", "။။", "。」", "????", "(%)", "----------", "====")
+    assert pieces.usual(("Latn",)).tolist() == [True, *[False] * 5, True, True, True]
+    assert pieces.usual(("Hani",)).tolist() == [True, *[False] * 3, True, False, True, True, True]
 
 
 def test_tones_come_apart_and_vowels_stay_whole() -> None:

@@ -4,9 +4,7 @@
     python benchmarks/arm_python.py FOLDER
 
 FOLDER/root holds Debian's own Python 3.11 and its libraries, FOLDER/site the wheels of this project's runtime
-install, in the versions that are installed here. Nothing is installed on this machine. FOLDER/cpuinfo is what
-an ARM's kernel would say of its processor: ONNX Runtime reads it, and ends with a segmentation fault when it
-finds that of another architecture there.
+install, in the versions that are installed here. Nothing is installed on this machine.
 """
 
 from __future__ import annotations
@@ -24,17 +22,6 @@ _PACKAGES = (
 )
 _PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64")
 _RUNTIME = ("numpy", "tokenizers", "msgspec", "click", "rich", "xxhash", "psutil", "onnxruntime")
-# A Neoverse N1, as Linux describes it.
-_CPUINFO = """processor\t: 0
-BogoMIPS\t: 50.00
-Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
-CPU implementer\t: 0x41
-CPU architecture: 8
-CPU variant\t: 0x3
-CPU part\t: 0xd0c
-CPU revision\t: 1
-
-"""
 
 
 def main() -> None:
@@ -63,7 +50,6 @@ def make(folder: Path) -> None:
     for wheel in sorted(wheels.glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
-    (folder / "cpuinfo").write_text(_CPUINFO, "utf-8")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ Weights = npt.NDArray[np.float64]
 _WESTERN = r"\x21-\x7e\u00a0-\u00bf\u00d7\u00f7\u2010-\u2027\u2030-\u205e\u20a0-\u20bf"
 _EASTERN = r"\u3000-\u303f\uff01-\uff65"
 _EASTERN_SCRIPTS = frozenset({"Hani", "Hang", "Hira", "Kana", "Bopo"})
-# Five digits on end, three numbers in one piece, one sign four times that no lines are drawn with.
-_UNUSUAL = r"\d{5}|\d\D+\d+\D+\d|([^-=*_.#~])\1{3}"
+# Five digits on end, three numbers in one piece, one sign four times but hyphens, which lines are drawn with.
+_UNUSUAL = r"\d{5}|\d\D+\d+\D+\d|([^-])\1{3}"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@
     python benchmarks/check_cost.py dist/onnx-int8 dist/e5/onnx-int8 dist/e5/onnx-fp32 --json FILE
 
 Each load is a process of its own, with and without the check in turn, after one that fills the file cache.
-The bound is 5% of the load without it or 50 ms, whichever is more: the exit status is 1 where it is passed.
+The bound is 5% of the load without it or 50 ms, whichever is more, on what the load takes longer with it: the
+exit status is 1 where it is passed. `alone` is all of the check by itself; files of nothing but numbers are
+compared while the engine opens.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("artifacts", nargs="+", type=Path)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     rows = [measure(artifact, options.rounds) for artifact in options.artifacts]
@@ -67,7 +69,7 @@ def measure(artifact: Path, rounds: int) -> dict[str, Any]:
         "artifact": artifact.name,
         "megabytes": round(open_artifact(artifact).size / 1e6, 1),
         "seconds": medians,
-        "within": medians["alone"] <= bound,
+        "within": medians["check"] - medians["no check"] <= bound,
     }
     print(json.dumps(row), flush=True)
     return row

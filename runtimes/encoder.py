@@ -200,8 +200,9 @@ def load(  # noqa: PLR0913 (each is independent of the others)
         engine: one of those of the artifact's format (formats.py); None takes the manifest's.
         dtype: of PyTorch's weights and activations: float32, bfloat16 or float16; None takes float32. The
             16-bit ones compute no padding. Other engines read theirs from the artifact.
-        check: compare every file's content with its checksum before anything opens it. Without, only the
-            manifest, the list of files and their sizes are checked.
+        check: compare every file's content with its checksum before anything opens it; files of nothing but
+            numbers while the engine opens. Without, only the manifest, the list of files and their sizes are
+            checked.
         allow_failed: load even if the newest parity report says that it fell short.
 
     Raises:
@@ -209,8 +210,9 @@ def load(  # noqa: PLR0913 (each is independent of the others)
         MissingExtra: the engine is not installed.
     """
     opened = artifact if isinstance(artifact, Artifact) else open_artifact(artifact, variant)
+    numbers = opened.number_files if check else frozenset()
     if check:
-        opened.check_files(quickly=True)
+        opened.check_files(opened.manifest.files.keys() - numbers, quickly=True)
     report = None if allow_failed else opened.parity()
     if report is not None and not report.passed:
         raise ArtifactError(
@@ -222,10 +224,16 @@ def load(  # noqa: PLR0913 (each is independent of the others)
     options = {} if dtype is None else {"dtype": dtype}
     spec = opened.manifest.encoding
     # A large vocabulary takes as long to open as the session, and neither needs the other.
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(2) as beside:
+        checked = beside.submit(opened.check_files, numbers, quickly=True)
         tokenizer = beside.submit(TextTokenizer, opened.path, spec)
-        running: Engine = module.open_engine(opened, threads, device, **options)
+        try:
+            running: Engine = module.open_engine(opened, threads, device, **options)
+        except Exception:
+            checked.result()  # that they were altered says more than what came of it
+            raise
     try:
+        checked.result()
         _require_sizes(opened, running)
         return Encoder(spec, tokenizer.result(), running)
     except Exception:

@@ -178,13 +178,22 @@ class Artifact:
             return None
         return load_kept_ids(self.path)
 
-    def check_files(self, *, quickly: bool = False) -> None:
-        """Compares every file with its SHA-256, or `quickly` with XXH3, which finds damage but no forgery.
+    @property
+    def number_files(self) -> frozenset[str]:
+        """The files that hold nothing but the numbers of tensors, so that nothing parses them."""
+        return frozenset(name for name in self.manifest.files if name.endswith(_NUMBERS))
+
+    def check_files(self, names: Collection[str] | None = None, *, quickly: bool = False) -> None:
+        """Compares files, or those of `names`, with their SHA-256.
+
+        `quickly` it is XXH3, which finds damage but no forgery.
 
         Raises:
             ArtifactError: a file was altered.
         """
         for name, entry in self.manifest.files.items():
+            if names is not None and name not in names:
+                continue
             found, stated, kind = (
                 (xxh3(self.path / name), entry.xxh3, "XXH3")
                 if quickly and entry.xxh3
@@ -196,6 +205,7 @@ class Artifact:
                 )
 
 
+_NUMBERS = ".onnx_data"
 _PARITY_FILES = re.compile(r"parity(\.[\w-]+)?\.json")
 _REBUILD = "Build or copy the artifact again"
 _FETCH = "Ask its owner, copy the artifact again, or run: git lfs pull"

@@ -12,11 +12,12 @@ import pytest
 
 from ringkas import build_all, load, open_checkpoint
 from ringkas.artifact import Artifact
-from ringkas.errors import TargetError
+from ringkas.errors import ArtifactError, TargetError
 from ringkas.export.build import BuildOptions
 from ringkas.export.recipe import recipe_of
 from ringkas.export.to_onnx import graph
 from ringkas.export.to_onnx.browser import CONFIG_KEY, describe_graphs
+from ringkas.runtimes.engines import onnxruntime_engine
 from ringkas.spec import INPUTS, SENTENCE_OUTPUT
 
 TARGETS = ["onnx-fp16", "onnx-int8"]
@@ -52,6 +53,32 @@ def test_weights_beside_the_graph_are_told_of(make: Callable[..., list[Artifact]
         card = (artifact.path / "README.md").read_text("utf-8")
         assert "are in `onnx/model.onnx_data`" in card
         assert 'additional_files=["onnx/model.onnx_data"]' in card
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_numbers_beside_the_graph_are_compared_while_it_opens(
+    make: Callable[..., list[Artifact]], monkeypatch: pytest.MonkeyPatch, opens: bool
+) -> None:
+    """Whatever the engine makes of damaged ones; unchecked, they give other vectors."""
+    artifact = make()[0]
+    assert artifact.number_files == {"onnx/model.onnx_data"}
+    with load(artifact.path) as encoder:
+        before = encoder.encode(["a text"])
+    file = artifact.path / "onnx" / "model.onnx_data"
+    content = bytearray(file.read_bytes())
+    content[1::2] = bytes(value ^ 4 for value in content[1::2])
+    file.write_bytes(content)
+    if opens:
+        with load(artifact.path, check=False) as encoder:
+            assert not np.array_equal(encoder.encode(["a text"]), before)
+    else:
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("not a tensor")
+
+        monkeypatch.setattr(onnxruntime_engine, "open_engine", fail)
+    with pytest.raises(ArtifactError, match=r"model\.onnx_data was altered"):
+        load(artifact.path)
 
 
 def test_names_of_transformers_js_have_their_dtype(make: Callable[..., list[Artifact]]) -> None:

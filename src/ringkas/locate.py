@@ -10,15 +10,12 @@ from ringkas.artifact import MANIFEST_FILE
 from ringkas.builtin import BUILT_IN
 from ringkas.errors import CheckpointError
 from ringkas.files import expand
-from ringkas.hub import fetch, refuse_part
+from ringkas.hub import fetch, fetched_commit, refuse_part, refuse_part_of_cache
 from ringkas.known import KNOWN, Known, known
 from ringkas.vocabulary import VOCABULARY_FILE
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
 _CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-# Where huggingface_hub keeps the commit of files that it fetched into a folder of the user's.
-_FETCHED = ".cache/huggingface/download/config.json.metadata"
 
 
 @dataclass(frozen=True)
@@ -69,16 +66,16 @@ def _folder(path: Path) -> Place:
     cached = _CACHED.fullmatch(path.parent.parent.name) if path.parent.name == "snapshots" else None
     if cached is not None:
         origin = f"{cached[1]}/{cached[2]}"
-        refuse_part(path, origin, path.name, cached=True)
+        refuse_part_of_cache(path, origin)
         return Place(path, origin, path.name, known(origin))
     # What is derived from a model has its card, but is not that model.
     derived = any((path / name).is_file() for name in (VOCABULARY_FILE, MANIFEST_FILE))
     own = None if derived or path.name.lower() in KNOWN else _named_by_card(path)
     # A folder may be called as a built-in checkpoint is; what is made from it must not.
     origin = own or (f"./{path.name}" if path.name in BUILT_IN else path.name)
-    commit = _fetched_commit(path)
+    commit = fetched_commit(path)
     if commit is not None:
-        refuse_part(path, origin, commit, cached=False)
+        refuse_part(path, commit)
     return Place(path, origin, commit, known(origin))
 
 
@@ -99,11 +96,3 @@ def _named_by_card(path: Path) -> str | None:
     if title is not None and title[1].rsplit("/", 1)[-1].lower() in KNOWN:
         return title[1]
     return None
-
-
-def _fetched_commit(path: Path) -> str | None:
-    try:
-        first = (path / _FETCHED).read_text(encoding="utf-8").splitlines()[:1]
-    except (OSError, UnicodeDecodeError):
-        return None
-    return first[0] if first and _COMMIT.fullmatch(first[0]) else None

@@ -22,15 +22,17 @@ from ringkas.export.vocabulary.languages import Language, words_of
 from ringkas.export.vocabulary.pieces import Mask, Pieces, Weights
 from ringkas.export.vocabulary.segment import Segmenter, chunks, segment_rows
 from ringkas.export.vocabulary.tables import NAMES, table
-from ringkas.export.vocabulary.wordlists import after_bracket, count_words
+from ringkas.export.vocabulary.wordlists import after_bracket, count_words, spelling_chances
 from ringkas.texts import base_language
 
 # How much of a language's frequency the tokenizer's own probabilities say: half where the script is its own
 # (a list of morphemes knows nothing of how they join), a tie-breaker where others write it too.
 _OWN_SHARE = {True: 0.5, False: 1e-4}
 # Japanese shares its ideographs with Chinese, and the tokenizer's probabilities of them are those of Chinese
-# text, mostly: little is to be had of these. Its table has words unparted, as the list has not.
-_JAPANESE_OWN_SHARE, _IDEOGRAPHS_JAPANESE, _JAPANESE_TABLE_SHARE = 0.025, 0.15, 0.3
+# text, mostly: little is to be had of these, and more where words of the list in a row spell the piece. Its
+# table has words unparted, as the list has not.
+_JAPANESE_OWN_SHARE, _IDEOGRAPHS_JAPANESE, _JAPANESE_TABLE_SHARE = 0.025, 0.05, 0.3
+_SPELT_SHARE = 0.2
 # What the tokenizer's probabilities say of pieces that the language's national character set cannot spell.
 _OUTSIDE_REPERTOIRE = 0.1
 
@@ -169,10 +171,25 @@ class _Expectation:
             else:
                 share = _JAPANESE_TABLE_SHARE if "Hira" in language.scripts else _NARROW_SHARE
                 words = (1 - share) * words + share * lettered
+        if "Hira" in language.scripts:
+            words = (1 - _SPELT_SHARE) * words + _SPELT_SHARE * self._spelt(language, language.word_list)
         if not language.owns_script:
             tempered = words ** (1 - pieces.trust) * pieces.probability**pieces.trust
             words = normalised(in_order_of(words, tempered))
         return words
+
+    def _spelt(self, language: Language, word_list: str) -> Weights:
+        """Pieces that words in a row spell, by the geometric mean of that chance and the tokenizer's own."""
+        pieces, spelt = self._pieces, dict[str, float]()
+        mask = pieces.of_scripts(language.scripts)
+        if language.repertoire is not None:
+            mask = mask & pieces.in_repertoire(language.repertoire)
+        ids = np.flatnonzero(mask)
+        texts = [pieces.surfaces[id] for id in ids]
+        chances = spelling_chances(texts, words_of(word_list))
+        for text, chance in zip(texts, np.sqrt(pieces.probability[ids] * chances), strict=True):
+            spelt[text] = max(spelt.get(text, 0.0), float(chance))
+        return normalised(count_unspaced(spelt, self._segmenter, len(pieces)))
 
     def _with_tones_apart(self, word_list: str) -> Weights:
         """The word list with each tone mark behind its vowel."""

@@ -6,7 +6,7 @@ how likely the tokenizer's own probabilities make each, so that `Iceland` counts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from unicodedata import normalize
@@ -120,6 +120,24 @@ def cases(word: str, language: str) -> tuple[str, str, str]:
     if language == "nl" and word.startswith("ij"):
         return word, "IJ" + word[2:], capitals
     return word, first + word[1:], capitals
+
+
+def spelling_chances(texts: Iterable[str], words: Mapping[str, float]) -> list[float]:
+    """Of each text, the chance that words drawn one after another, each as often as in `words`, spell it first.
+
+    For pieces that reach across words (the list has no 的社会, which 経済的社会 holds).
+    """
+    longest = max(map(len, words), default=0)
+
+    def chance(text: str) -> float:
+        reached = [1.0] + [0.0] * len(text)
+        for end in range(1, len(text) + 1):
+            for start in range(max(0, end - longest), end):
+                if reached[start]:
+                    reached[end] += reached[start] * words.get(text[start:end], 0.0)
+        return reached[-1]
+
+    return [chance(text) for text in texts]
 
 
 def _before_stops(words: Mapping[str, float], language: str) -> Mapping[str, float]:

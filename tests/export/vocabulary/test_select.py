@@ -18,7 +18,7 @@ from ringkas.export.vocabulary.pieces import Pieces, read_pieces
 from ringkas.export.vocabulary.segment import Segmenter
 from ringkas.export.vocabulary.select import Limits, choose, must_keep
 from ringkas.export.vocabulary.usage import Usage, expect_usage, tones_apart
-from ringkas.export.vocabulary.wordlists import cases, count_words
+from ringkas.export.vocabulary.wordlists import cases, count_words, spelling_chances
 
 
 def pieces_of(*surfaces: str, parents: dict[int, tuple[int, ...]] | None = None) -> Pieces:
@@ -240,3 +240,21 @@ def test_vietnamese_with_its_tones_apart_is_segmented_as_before(
     apart = [kept[ids].all() for ids in segmenter.ids([tones_apart(line) for line in lines])]
     assert (np.mean(apart) > 0.9) == (share > 0), np.mean(apart)
     assert np.mean([kept[ids].all() for ids in segmenter.ids(lines)]) > 0.9
+
+
+def test_a_piece_is_as_likely_as_the_words_in_a_row_that_spell_it() -> None:
+    words = {"国": 0.1, "国際": 0.05, "際": 0.02, "的": 0.3}
+    found = spelling_chances(["国際", "国際的", "的国", "社会", ""], words)
+    assert found == pytest.approx([0.05 + 0.1 * 0.02, 0.3 * 0.052, 0.3 * 0.1, 0.0, 1.0])
+
+
+@pytest.mark.parametrize("share", [0.2, 0.0])
+def test_japanese_keeps_pieces_that_reach_across_words_of_its_own(
+    share: float, xlmr_tokenizer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_module, "_SPELT_SHARE", share)
+    pieces, segmenter = read_pieces(xlmr_tokenizer), Segmenter(xlmr_tokenizer)
+    usage = expect_usage(resolve_languages(("ja",), {}), pieces, segmenter).by_language["ja"]
+    ours, chinese = (pieces.surfaces.index(text) for text in ("的社会", "这个"))
+    assert pieces.probability[chinese] > 10 * pieces.probability[ours]
+    assert (usage[ours] > usage[chinese]) == (share > 0), usage[ours] / usage[chinese]

@@ -17,6 +17,9 @@ from torch import Tensor
 from ringkas.quantize.gptq import Array, Panel, by_importance, compensate, damped
 
 PAIR_LIMIT = 128
+# Neighbours that share a scale where 8 bits come in blocks. Float16's relative step, and its least number.
+BLOCK8 = 32
+_HALF_STEP, _LEAST_HALF = 2.0**-10, 2.0**-24
 _LIMIT = 127
 _NIBBLE = (-8, 7)
 # How far past the largest weight a channel's scale is tried: a larger one clips no pair, a smaller is finer.
@@ -62,10 +65,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Rounded:
-    """Weights as 8-bit integers times a scale for each output channel.
+    """Weights as 8-bit integers times a scale for each output channel, or for each of its blocks.
 
-    `integers` is int8 (out, in). For 4 bits it is `levels` (int8, -8..7) times `multipliers`, an int8 for
-    each output channel and block.
+    `integers` is int8 (out, in), `scale` (out,) or (out, blocks). For 4 bits `integers` is `levels` (int8,
+    -8..7) times `multipliers`, an int8 for each output channel and block.
     """
 
     integers: Tensor
@@ -73,8 +76,20 @@ class Rounded:
     levels: Tensor | None = None
     multipliers: Tensor | None = None
 
+    @property
+    def in_blocks(self) -> bool:
+        """Whether each block has a scale: to be made float, not to be multiplied as integers."""
+        return self.scale.dim() == 2
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is stored otherwise than it is computed."""
+        return self.in_blocks or self.levels is not None
+
     def weights(self) -> Tensor:
-        return self.integers.float() * self.scale[:, None]
+        scale = self.scale if self.in_blocks else self.scale[:, None]
+        blocks = self.integers.float().reshape(*scale.shape, -1)
+        return (blocks * scale[..., None]).flatten(1)
 
     def split(self, rows: list[int]) -> list[Rounded]:
         """So many output channels each, in order: layers that were rounded as one."""
@@ -109,6 +124,20 @@ def round8(weight: Tensor, moment: Tensor, damping: float) -> Rounded:
     grid = Grid(scale, torch.ones(len(weight), 1), weight.shape[1], -_LIMIT, _LIMIT)
     levels = _gptq(weight, damped(moment, damping), grid)
     return Rounded(levels.to(torch.int8), _refit(weight, levels, moment, scale))
+
+
+def round8_blocks(weight: Tensor) -> Rounded:
+    """8 bits with a float16 scale for each `BLOCK8` neighbours of a row, each weight to the nearest level.
+
+    Args:
+        weight: float (out, in), `in` a multiple of `BLOCK8`.
+    """
+    blocks = weight.reshape(len(weight), -1, BLOCK8)
+    exact = blocks.abs().amax(2, keepdim=True) / _LIMIT
+    # Rounded up, by the least that surely is, so that nothing is clipped; never zero.
+    scale = (exact * (1 + _HALF_STEP) + _LEAST_HALF).half().float()
+    integers = torch.round(blocks / scale).to(torch.int8)
+    return Rounded(integers.flatten(1), scale[..., 0])
 
 
 def round4(weight: Tensor, moment: Tensor, damping: float, block: int) -> Rounded:

@@ -1,12 +1,13 @@
-"""Four-bit weights on disk: INT4 tensors, expanded at load by operators that every ONNX Runtime folds.
+"""Weights on disk that are computed otherwise, expanded at load by operators that every ONNX Runtime folds.
 
-So does the build that a browser loads by default, onnxruntime-web's asyncify: it has DequantizeLinear of INT4
-and no Cast from it (tests/export/to_onnx/test_default_browser_build.py).
+Four bits are INT4 tensors that become int8, 8 bits in blocks become float. The build that a browser loads by
+default, onnxruntime-web's asyncify, folds them too: it has DequantizeLinear of INT4 and no Cast from it
+(tests/export/to_onnx/test_default_browser_build.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,10 +22,37 @@ if TYPE_CHECKING:
 
 
 def pack_layers(model: onnx_ir.Model, packed: Mapping[str, Rounded]) -> None:
-    """Each layer's int8 weight becomes its 4-bit levels times its multipliers: the same integers.
+    """Each layer's weight becomes what it is stored as, times its scales: the same numbers.
 
     The products are constants, so they are computed once, while the session is made.
     """
+    _pack_blocks(model, {name: rounded for name, rounded in packed.items() if rounded.in_blocks})
+    _pack_levels(model, {name: rounded for name, rounded in packed.items() if not rounded.in_blocks})
+
+
+def _pack_blocks(model: onnx_ir.Model, packed: Mapping[str, Rounded]) -> None:
+    """A float weight (in, out) becomes int8 (blocks, block, out) times float16 scales (blocks, 1, out)."""
+    import onnx_ir
+
+    graph = model.graph
+    for layer, rounded in packed.items():
+        value = graph.initializers[f"encoder.{layer}.weight"]
+        name, (width, blocks) = str(value.name), rounded.scale.shape
+        integers = rounded.integers.T.reshape(blocks, -1, width).numpy()
+        scale = rounded.scale.half().T.unsqueeze(1).contiguous().numpy()
+        kept = [
+            add_initializer(graph, onnx_ir.tensor(array, name=f"{name}.{part}"))
+            for part, array in (("integers", integers), ("scale", scale))
+        ]
+        floats = [onnx_ir.node("Cast", [one], {"to": onnx_ir.DataType.FLOAT}) for one in kept]
+        product = onnx_ir.node("Mul", [node.outputs[0] for node in floats])
+        shape = onnx_ir.tensor(np.array(rounded.integers.T.shape), name=f"{name}.shape")
+        flat = onnx_ir.node("Reshape", [product.outputs[0], add_initializer(graph, shape)])
+        _put_in_place(graph, value, (*floats, product, flat))
+
+
+def _pack_levels(model: onnx_ir.Model, packed: Mapping[str, Rounded]) -> None:
+    """An int8 weight becomes its 4-bit levels times its multipliers."""
     import onnx_ir
 
     if not packed:
@@ -64,11 +92,16 @@ def _expand(
     product = onnx_ir.node("DequantizeLinear", [kept, scaled.outputs[0]], {"axis": 0, "block_size": block})
     between = onnx_ir.node("Flatten", [product.outputs[0]], {"axis": 1})
     integers = onnx_ir.node("QuantizeLinear", [between.outputs[0], *plain])
-    made = (scaled, product, between, integers)
+    _put_in_place(graph, value, (scaled, product, between, integers))
+
+
+def _put_in_place(graph: onnx_ir.Graph, value: onnx_ir.Value, made: Sequence[onnx_ir.Node]) -> None:
+    """The last of `made`, which compute it, for the constant `value`."""
+    name = str(value.name)
     for index, node in enumerate(made):
         node.outputs[0].name = f"{name}.expanded.{index}"
     graph.insert_before(graph[0], made)
-    value.replace_all_uses_with(integers.outputs[0])
+    value.replace_all_uses_with(made[-1].outputs[0])
     del graph.initializers[name]
 
 

@@ -15,6 +15,7 @@ from ringkas.export.memory import float32_bytes
 from ringkas.export.to_onnx import folding as onnx_folding
 from ringkas.export.to_onnx import graph as onnx_graph
 from ringkas.export.to_onnx.browser import describe_graphs
+from ringkas.family import Handling
 from ringkas.progress import QUIET, Progress
 from ringkas.quantize.for_onnx.schemes import OnnxScheme
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _KEPT = 3
 # The first that has 4-bit tensors, and scales by block.
 OPSET = 21
+_INTEGERS = "unsigned 8-bit activations times signed 8-bit weights, 32-bit sums"
+_FLOATS = f"{_INTEGERS}; where activations are float, so are the weights from loading on"
 
 
 @dataclass(frozen=True)
@@ -109,14 +112,15 @@ def _record(
     checkpoint: Checkpoint, scheme: OnnxScheme, quantized: Quantized, stored: int
 ) -> dict[str, object]:
     """The scheme in full, with what its patterns and budgets came to, and what the weights weigh."""
+    handlings = {role.name: scheme.handling(role).value for role in checkpoint.family.roles}
     return {
         **{key: value for key, value in asdict(scheme).items() if key != "target"},
-        "activations": {role.name: scheme.handling(role).value for role in checkpoint.family.roles},
+        "activations": handlings,
         "outliers_by_role": {role.name: scheme.outliers_of(role) for role in checkpoint.family.roles},
         "wide_layers": list(quantized.wide),
         "float_layers": list(quantized.floating),
         "opset": OPSET,
-        "computed": "unsigned 8-bit activations times signed 8-bit weights, 32-bit sums",
+        "computed": _FLOATS if Handling.FLOAT.value in handlings.values() else _INTEGERS,
         "calibration": {"texts": quantized.texts, "tokens": quantized.tokens},
         "stored_bits_per_weight": round(8 * stored / quantized.weights, 3),
     }

@@ -123,7 +123,7 @@ def cases(word: str, language: str) -> tuple[str, str, str]:
 
 
 def spelling_chances(texts: Iterable[str], words: Mapping[str, float]) -> list[float]:
-    """Of each text, the chance that words drawn one after another, each as often as in `words`, spell it first.
+    """Of each text, the chance that words drawn in a row, each as often as in `words`, spell it first.
 
     For pieces that reach across words (the list has no 的社会, which 経済的社会 holds).
     """

@@ -133,6 +133,21 @@ class RowLinear(nn.Module):
         return (product if direct is None else product + direct) + self.bias
 
 
+class FloatLinear(nn.Module):
+    """A linear layer whose input stays float; its weight is written as integers in blocks (`pack_layers`)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, rounded: Rounded, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", rounded.weights().T.contiguous())
+        self.register_buffer("bias", bias.clone())
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values @ self.weight + self.bias
+
+
 class QuantizedTable(nn.Module):
     """An embedding table of int8 rows, each with its scale: looked up first, then made float.
 
@@ -199,6 +214,29 @@ class BlockTable(nn.Module):
             values = values.flatten(-2)
         # Rounded to the scale's type, as the operator for such tables does.
         return values.half().float()
+
+
+class BlockTable8(nn.Module):
+    """An embedding table of int8 rows with a float16 scale for each of a row's blocks."""
+
+    weight: Tensor
+    scale: Tensor
+    shape: Tensor
+
+    def __init__(self, rounded: Rounded) -> None:
+        super().__init__()
+        self.width = rounded.integers.shape[1]
+        self.register_buffer("weight", rounded.integers.reshape(*rounded.scale.shape, -1))
+        self.register_buffer("scale", rounded.scale.to(torch.float16).unsqueeze(2))
+        self.register_buffer("shape", torch.tensor([0, 0, self.width]))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting():
+            return (self.weight[ids].float() * self.scale[ids].float()).flatten(-2)
+        levels = _operator("Gather", [self.weight, ids], (*ids.shape, *self.weight.shape[1:]))
+        scale = _operator("Gather", [self.scale, ids], (*ids.shape, *self.scale.shape[1:]))
+        values = levels.float() * scale.float()
+        return _operator("Reshape", [values, self.shape], (*ids.shape, self.width))
 
 
 class CodeTable(nn.Module):

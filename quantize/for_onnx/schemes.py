@@ -48,7 +48,8 @@ class OnnxScheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sensitivity_tokens: how many calibration tokens measure the sensitivities.
         wide: of a 4-bit scheme, the layers that get 8 bits.
         floating: the layers whose weights and inputs stay float32.
-        activations: how the inputs of a role's layers are made integers, where not as the family's row says.
+        activations: how the inputs of a role's layers are made integers, where not as the family's row says;
+            with `float` they are not, and where all are so the token table has blocks as well.
     """
 
     target: Literal["onnx-int8", "onnx-int4", "onnx-int3"]
@@ -75,7 +76,8 @@ class OnnxScheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def handling(self, role: Role) -> Handling:
         """How this role's inputs become integers."""
-        return self.activations.get(role.name, role.handling)
+        usual = Handling.FLOAT if role.delicate and self.bits == 8 else role.handling
+        return self.activations.get(role.name, usual)
 
     def outliers_of(self, role: Role) -> int:
         """How many channels of this role's inputs are multiplied in float."""
@@ -128,6 +130,10 @@ _RULES: tuple[tuple[str, Callable[[OnnxScheme], bool]], ...] = (
     (
         "`covariance_width` is for `bits` 8 only",
         lambda one: one.bits == 4 and one.covariance_width is not None,
+    ),
+    (
+        "`activations` may be float for `bits` 8 only",
+        lambda one: one.bits == 4 and Handling.FLOAT in one.activations.values(),
     ),
     (
         f"`activations` may name these roles: {', '.join(sorted(ROLE_NAMES))}",

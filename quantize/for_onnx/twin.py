@@ -21,7 +21,9 @@ from ringkas.quantize.coding import VALUES, round_table
 from ringkas.quantize.for_onnx import widen as mix
 from ringkas.quantize.for_onnx.layers import (
     BlockTable,
+    BlockTable8,
     CodeTable,
+    FloatLinear,
     Outliers,
     QuantizedInput,
     QuantizedTable,
@@ -29,7 +31,7 @@ from ringkas.quantize.for_onnx.layers import (
     StaticLinear,
 )
 from ringkas.quantize.for_onnx.schemes import LOWEST_OUTPUT, LOWEST_ROLE, OnnxScheme
-from ringkas.quantize.rounding import Rounded, round4, round8
+from ringkas.quantize.rounding import BLOCK8, Rounded, round4, round8, round8_blocks
 from ringkas.quantize.smooth import Affine, centred, plain, transformed
 from ringkas.runtimes.reference import Reference, load_reference
 
@@ -42,7 +44,7 @@ _CHANNELS_AN_OUTLIER = 32
 
 @dataclass(frozen=True)
 class Quantized:
-    """The twin, its 4-bit layers by name, which layers are wider, and what it was calibrated on.
+    """The twin, its layers that are stored otherwise than computed, which are wider, and the calibration.
 
     `wide` names the 8-bit layers of a 4-bit scheme, `floating` those left in float. `weights` is how many
     parameters the encoder had.
@@ -77,7 +79,7 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Layer:
-    module: StaticLinear | RowLinear
+    module: StaticLinear | RowLinear | FloatLinear
     rounded: Rounded
 
 
@@ -170,11 +172,14 @@ class Quantizer:
         names = self.layers
         scheme.layers(scheme.wide, names, "wide")
         floating = scheme.layers(scheme.floating, names, "floating")
+        blocks = {name for group in self._groups if _in_blocks(group, scheme) for name in group.names}
         for name, module in self._encoder.named_modules():
             if name in names and name not in floating:
-                _check_width(name, cast(nn.Linear, module).in_features, max(2, scheme.block), scheme.target)
-            elif isinstance(module, nn.Embedding) and scheme.table_bits < 8 and tables.is_token_table(name):
-                unit = scheme.table_block or VALUES[scheme.table_bits]
+                unit = BLOCK8 if name in blocks else max(2, scheme.block)
+                _check_width(name, cast(nn.Linear, module).in_features, unit, scheme.target)
+            elif isinstance(module, nn.Embedding) and tables.is_token_table(name):
+                unit = scheme.table_block or VALUES.get(scheme.table_bits, 1)
+                unit = BLOCK8 if self._has_table_in_blocks(scheme) else unit
                 _check_width(name, module.embedding_dim, unit, scheme.target)
 
     def losses(self, scheme: OnnxScheme) -> dict[str, float]:
@@ -207,7 +212,7 @@ class Quantizer:
             self._inputs, self._made = {}, {}
         replacements: dict[str, nn.Module] = {name: layer.module for name, layer in rounded.items()}
         replacements |= self._tables(scheme)
-        packed = {name: layer.rounded for name, layer in rounded.items() if layer.rounded.levels is not None}
+        packed = {name: layer.rounded for name, layer in rounded.items() if layer.rounded.is_packed}
         with _replaced(self._encoder, replacements, restore=not last):
             yield Quantized(
                 self.reference, packed, tuple(sorted(wide)), tuple(sorted(floating)),
@@ -258,7 +263,9 @@ class Quantizer:
                 continue
             table = tables.rows_of(module)
             bits = scheme.table_bits if tables.is_token_table(name) else 8
-            if bits == 4:
+            if tables.is_token_table(name) and self._has_table_in_blocks(scheme):
+                found[name] = BlockTable8(round8_blocks(table))
+            elif bits == 4:
                 found[name] = BlockTable(*tables.round_blocks(table, scheme.table_block))
             elif bits < 4:
                 found[name] = CodeTable(*self._coded(name, table, scheme))
@@ -267,6 +274,10 @@ class Quantizer:
                 divided = table if columns is None else table / columns
                 found[name] = QuantizedTable(*tables.round_rows(divided), columns)
         return found
+
+    def _has_table_in_blocks(self, scheme: OnnxScheme) -> bool:
+        """Whether the scheme's 8-bit token table has a scale for each block: where no input is an integer."""
+        return scheme.table_bits == 8 and all(_in_blocks(group, scheme) for group in self._groups)
 
     def _coded(self, name: str, table: Tensor, scheme: OnnxScheme) -> tuple[Tensor, Tensor]:
         """Codes and entries of the token table; what an earlier scheme rounded alike is not rounded again."""
@@ -289,12 +300,16 @@ class Quantizer:
         return mix.widest(candidates, scheme, mix.room(self._encoder, rounded, scheme))
 
 
+def _in_blocks(group: Group, scheme: OnnxScheme) -> bool:
+    return scheme.handling(group.role) is Handling.FLOAT
+
+
 def _check_width(name: str, width: int, unit: int, target: str) -> None:
     if width % unit:
         raise CheckpointError(
             f"{target} cannot store {name}, which is {width} wide",
             why=f"its weights are stored in blocks of {unit}",
-            fix="Choose onnx-int8" if width % 2 == 0 else "Choose onnx-fp16",
+            fix="Choose onnx-int8" if width % 2 == 0 and target != "onnx-int8" else "Choose onnx-fp16",
         )
 
 
@@ -322,7 +337,7 @@ def _prepare(encoder: nn.Module, group: Group, inputs: Inputs, scheme: OnnxSchem
     affine = None
     if handling is Handling.STATIC:
         affine = plain(inputs, scheme.margin)
-    elif handling is not Handling.ROW:
+    elif handling in (Handling.CENTRED, Handling.CENTRED_ROW):
         widest = torch.stack([weight.abs().amax(0) for weight in weights.values()]).amax(0)
         affine = centred(inputs, widest, scheme.smoothing, scheme.margin)
     if affine is not None:
@@ -359,7 +374,9 @@ def _layers(
         names = [name for name in bits if bits[name] == own]
         weight = torch.cat([prepared.weights[name] for name in names])
         moment = prepared.inputs.covariance
-        if own == 8:
+        if prepared.handling is Handling.FLOAT:
+            rounded = round8_blocks(weight)
+        elif own == 8:
             rounded = round8(weight, moment, scheme.damping)
         else:
             rounded = round4(weight, moment, scheme.damping, scheme.block)
@@ -373,6 +390,8 @@ def _layers(
 def _layer(prepared: _Prepared, name: str, rounded: Rounded, lowest: float | None) -> _Layer:
     # What rounding takes from the mean output, the bias gives back.
     bias = prepared.biases[name] + (prepared.weights[name] - rounded.weights()) @ prepared.inputs.mean
+    if prepared.handling is Handling.FLOAT:
+        return _Layer(FloatLinear(rounded, bias), rounded)
     if prepared.affine is not None and not prepared.handling.by_row:
         return _Layer(StaticLinear(rounded, bias, QuantizedInput(prepared.affine)), rounded)
     # Channels that were moved have another least value each.

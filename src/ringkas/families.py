@@ -429,6 +429,7 @@ _ALL = (
         _LLAMA,
         name="gemma3_text",
         architectures=("Gemma3TextModel", "Gemma3ForCausalLM"),
+        roles=tuple(replace(role, delicate=True) for role in _DECODER_ROLES),
         two_ways={"use_bidirectional_attention": True, "is_causal": False},
         gguf=_GEMMA_GGUF,
         # Its windows reach both ways, and it has EmbeddingGemma's two Dense modules.

@@ -18,12 +18,13 @@ GgufValue = bool | int | float | str | list[bool]
 
 
 class Handling(Enum):
-    """How a linear layer's float input becomes unsigned 8-bit integers."""
+    """How a linear layer's float input becomes unsigned 8-bit integers, if it does."""
 
     CENTRED = "centred"  # static, each channel shifted and scaled: in LayerNorm's output a few stand far off
     STATIC = "static"  # one range for all channels
     ROW = "row"  # a range for each token: for values whose range differs between them
     CENTRED_ROW = "centred row"  # both: in RMSNorm's output, where the first token stands far off as well
+    FLOAT = "float"  # not at all: only the weights are integers, in blocks, made float as the session is made
 
     @property
     def by_row(self) -> bool:
@@ -41,13 +42,15 @@ class Role:
     """Linear layers of a transformer layer that share an input, by their names in that layer.
 
     `outliers` is how many channels of that input, those of the longest reach, are multiplied in float where
-    each token has a range of its own, which one of them would stretch for all the others.
+    each token has a range of its own, which one of them would stretch for all the others. With `delicate` 8
+    bits leave the input float, for a model that passes every small error on.
     """
 
     name: str
     layers: tuple[str, ...]
     handling: Handling
     outliers: int = 0
+    delicate: bool = False
 
 
 class Positions(Enum):

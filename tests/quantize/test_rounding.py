@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ringkas.quantize import rounding
-from ringkas.quantize.rounding import PAIR_LIMIT, Rounded, pair_sums, round4, round8
+from ringkas.quantize.rounding import BLOCK8, PAIR_LIMIT, Rounded, pair_sums, round4, round8, round8_blocks
 
 DAMPING = 0.1
 BLOCK = 32
@@ -94,6 +94,20 @@ def test_four_bits_are_levels_times_multipliers(weight: torch.Tensor, moment: to
     assert int(rounded.levels.max()) <= 7
     expanded = rounded.levels.int() * rounded.multipliers.int().repeat_interleave(BLOCK, dim=1)
     assert torch.equal(expanded, rounded.integers.int())
+
+
+def test_blocks_have_the_nearest_levels_of_scales_that_are_stored_exactly() -> None:
+    weight = torch.randn(6, 4 * BLOCK8) * torch.logspace(-7, 2, 6)[:, None]
+    weight[2, :BLOCK8] = 0
+    rounded = round8_blocks(weight)
+    assert rounded.in_blocks
+    assert torch.equal(rounded.scale.half().float(), rounded.scale)
+    errors = (rounded.weights() - weight).reshape(6, 4, BLOCK8).abs().amax(2)
+    assert (errors <= 0.501 * rounded.scale).all()
+    exact = weight.reshape(6, 4, BLOCK8).abs().amax(2) / 127
+    assert (rounded.scale <= 1.003 * exact + 2.0**-23).all()
+    assert not rounded.weights()[2, :BLOCK8].any()
+    assert [part.scale.shape for part in rounded.split([2, 4])] == [(2, 4), (4, 4)]
 
 
 def output_error(weight: torch.Tensor, approximation: torch.Tensor, moment: torch.Tensor) -> float:

@@ -20,6 +20,7 @@ from ringkas.artifact import open_artifact
 from ringkas.export.build import BuildOptions
 from ringkas.export.to_onnx import quantized
 from ringkas.export.to_onnx.quantized import Calibration, write_quantized
+from ringkas.family import ROLE_NAMES, Handling
 from ringkas.progress import Progress
 from ringkas.quantize.for_onnx.schemes import SCHEMES
 from ringkas.runtimes.engines.onnxruntime_engine import open_session
@@ -337,6 +338,50 @@ def test_four_bit_weights_are_expanded_once_at_load(dist: Path, tmp_path: Path) 
     loaded = Graph(onnx.load(tmp_path / "loaded.onnx"))
     constants = {one.name for one in loaded.model.graph.initializer}
     assert all(node.input[1] in constants for node in loaded.products())
+
+
+IN_BLOCKS = replace(SCHEMES["onnx-int8"], activations=dict.fromkeys(ROLE_NAMES, Handling.FLOAT))
+
+
+@pytest.fixture(scope="module")
+def in_blocks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    folder = tmp_path_factory.mktemp("blocks")
+    file, scheme = write_quantized(open_checkpoint("demo"), IN_BLOCKS, folder, single_file=True)
+    return folder / file, scheme
+
+
+def test_weights_in_blocks_are_stored_as_integers_and_float_from_loading_on(
+    in_blocks: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    file, scheme = in_blocks
+    assert str(scheme["computed"]).endswith("so are the weights from loading on")
+    assert scheme["stored_bits_per_weight"] == pytest.approx(8 + 16 / 32, abs=0.1)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    loaded = onnx.load(tmp_path / "loaded.onnx").graph
+    constants = {one.name: one.data_type for one in loaded.initializer}
+    products = [node for node in loaded.node if "MatMul" in node.op_type and node.input[1] in constants]
+    assert len(products) == 6 * 6
+    assert {constants[node.input[1]] for node in products} == {onnx.TensorProto.FLOAT}
+
+
+@pytest.mark.parametrize("scaled", [1.0, 1.5])
+def test_weights_in_blocks_keep_the_vectors(
+    scaled: float, in_blocks: tuple[Path, dict[str, object]], tmp_path: Path, lines_of: Any
+) -> None:
+    model = onnx.load(in_blocks[0])
+    scales = next(one for one in model.graph.initializer if one.name.endswith("0.output.dense.weight.scale"))
+    values = numpy_helper.to_array(scales) * np.float16(scaled)
+    scales.CopyFrom(numpy_helper.from_array(values, scales.name))
+    onnx.save(model, tmp_path / "model.onnx")
+    with load_reference_encoder("demo") as reference:
+        expected = reference.encode(lines_of("en")[:100])
+        ids = reference.tokenizer.encode(lines_of("en")[:100])
+    least = cosine(expected, vectors(tmp_path / "model.onnx", ids)).min()
+    assert (least > 0.9995) == (scaled == 1.0), least  # with integer activations 0.9986
 
 
 # The wide ones take a minute or more each: make verify-full runs them.

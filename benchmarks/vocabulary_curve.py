@@ -233,7 +233,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     shared = Path(os.environ.get("RINGKAS_SHARED", root.parents[1] / "shared"))
     parser.add_argument("--shared", type=Path, default=shared / "data", help="tokenizers and SIB-200")
-    parser.add_argument("--only", default="", help="a part of the names of the sets to run")
+    parser.add_argument("--only", default="", help="a part of the names of the sets to run, or rows-xlmr, rows-gemma")
     parser.add_argument("--packages", type=Path, default=PACKAGES, help="the folder of vocabulary_tables.py")
     parser.add_argument("--out", type=Path, default=root / "results" / "vocabulary")
     arguments = parser.parse_args()
@@ -252,9 +252,11 @@ def main() -> int:
         rows = [point["rows"] for point in result["curve"]]
         draw(Curve(floor.name, rows, shares, marks), arguments.out / f"{floor.name}.png")
         print(json.dumps({key: result[key] for key in ("name", "rows", "met", "at_floor")}), flush=True)
-    save(results, arguments.out / "curve.json")
-    for name, vocabulary in vocabularies.items():
-        if arguments.only in ("", name):
+    if results:
+        save(results, arguments.out / "curve.json")
+    for name in dict.fromkeys(floor.tokenizer for floor in FLOORS):
+        if arguments.only in ("", name, f"rows-{name}"):
+            vocabulary = vocabularies.get(name) or Vocabulary(arguments.shared, name, arguments.packages)
             needed = {tag: rows_needed(vocabulary, tag) for tag in EVERY}
             write_result(
                 arguments.out / f"rows-{name}.json",

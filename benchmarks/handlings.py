@@ -21,7 +21,14 @@ from msgspec.structs import replace
 from results_file import write_result
 
 from ringkas import open_checkpoint
-from ringkas.family import ATTENTION_INPUT, ATTENTION_OUTPUT, FEED_FORWARD_INPUT, Handling
+from ringkas.family import (
+    ATTENTION_INPUT,
+    ATTENTION_OUTPUT,
+    FEED_FORWARD_INPUT,
+    FEED_FORWARD_OUTPUT,
+    ROLE_NAMES,
+    Handling,
+)
 from ringkas.quantize import tables
 from ringkas.quantize.calibrate import token_ids
 from ringkas.quantize.for_onnx.schemes import SCHEMES
@@ -34,9 +41,13 @@ from ringkas.tokens import TextTokenizer, pad
 
 RESULTS = Path(__file__).parent / "results"
 _INPUTS = (ATTENTION_INPUT, FEED_FORWARD_INPUT)
-_FIXED = {ATTENTION_OUTPUT: Handling.STATIC, **dict.fromkeys(_INPUTS, Handling.CENTRED)}
+_FIXED = {
+    ATTENTION_OUTPUT: Handling.STATIC,
+    FEED_FORWARD_OUTPUT: Handling.ROW,
+    **dict.fromkeys(_INPUTS, Handling.CENTRED),
+}
 _ATTENTION_BY_ROW = {**_FIXED, ATTENTION_OUTPUT: Handling.ROW}
-_ALL_BY_ROW = {ATTENTION_OUTPUT: Handling.ROW, **dict.fromkeys(_INPUTS, Handling.CENTRED_ROW)}
+_ALL_BY_ROW = {**_ATTENTION_BY_ROW, **dict.fromkeys(_INPUTS, Handling.CENTRED_ROW)}
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "fixed ranges": {"activations": _FIXED, "outliers": 0},
     "attention outputs by row": {"activations": _ATTENTION_BY_ROW, "outliers": 0},
@@ -47,7 +58,8 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "all by row, 4 channels, to nearest": {
         "activations": _ALL_BY_ROW, "outliers": 4, "covariance_width": 1,
     },
-    "only the tables": {"floating": ("*",)},
+    "only the tables": {"floating": ("*",), "activations": _FIXED},
+    "inputs float, weights and tables in blocks": {"activations": dict.fromkeys(ROLE_NAMES, Handling.FLOAT)},
 }  # fmt: skip
 
 

@@ -233,7 +233,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     shared = Path(os.environ.get("RINGKAS_SHARED", root.parents[1] / "shared"))
     parser.add_argument("--shared", type=Path, default=shared / "data", help="tokenizers and SIB-200")
-    parser.add_argument("--only", default="", help="a part of the names of the sets to run, or rows-xlmr, rows-gemma")
+    parser.add_argument("--only", default="", help="part of the sets' names, or rows-xlmr, rows-gemma")
     parser.add_argument("--packages", type=Path, default=PACKAGES, help="the folder of vocabulary_tables.py")
     parser.add_argument("--out", type=Path, default=root / "results" / "vocabulary")
     arguments = parser.parse_args()

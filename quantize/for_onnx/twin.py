@@ -388,10 +388,12 @@ def _layers(
 
 
 def _layer(prepared: _Prepared, name: str, rounded: Rounded, lowest: float | None) -> _Layer:
+    if prepared.handling is Handling.FLOAT:
+        # Of a delicate model the mean input is that of its first token, which stands far off: no other token
+        # gains by what would be given back of it.
+        return _Layer(FloatLinear(rounded, prepared.biases[name]), rounded)
     # What rounding takes from the mean output, the bias gives back.
     bias = prepared.biases[name] + (prepared.weights[name] - rounded.weights()) @ prepared.inputs.mean
-    if prepared.handling is Handling.FLOAT:
-        return _Layer(FloatLinear(rounded, bias), rounded)
     if prepared.affine is not None and not prepared.handling.by_row:
         return _Layer(StaticLinear(rounded, bias, QuantizedInput(prepared.affine)), rounded)
     # Channels that were moved have another least value each.

@@ -147,6 +147,14 @@ def _quantise_table(encoder: nn.Module, scheme: TensorRTScheme) -> int:
     total = sum(value.numel() for value in encoder.state_dict().values())
     if table.weight.numel() < scheme.table_share * total:
         return 16
-    integers, scale = round_rows(rows_of(table).float())
-    encoder.set_submodule(name, QdqTable(integers, scale[:, 0].to(table.weight.dtype)))
+    encoder.set_submodule(name, _rounded_table(rows_of(table).float(), table.weight.dtype))
     return 8
+
+
+def _rounded_table(table: Tensor, dtype: torch.dtype) -> QdqTable:
+    """int8 rows with scales that `dtype` holds: TensorRT refuses the zero that a row of zeros would get."""
+    integers, scale = round_rows(table)
+    least = torch.finfo(dtype).tiny
+    faint = scale[:, 0] < least
+    integers[faint] = torch.round(table[faint] / least).to(torch.int8)
+    return QdqTable(integers, scale[:, 0].clamp(min=least).to(dtype))

@@ -16,7 +16,7 @@ from ringkas.quantize.for_tensorrt.layers import (
     round_to,
 )
 from ringkas.quantize.for_tensorrt.schemes import FP8, INT8, TENSORRT_SCHEMES, Levels, tensorrt_scheme
-from ringkas.quantize.for_tensorrt.twin import _round
+from ringkas.quantize.for_tensorrt.twin import _round, _rounded_table
 
 
 @pytest.mark.parametrize("levels", [INT8, FP8], ids=lambda levels: levels.name)
@@ -97,3 +97,15 @@ def test_a_channel_fainter_than_the_least_scale_keeps_its_size() -> None:
     errors = (integers.float() * scale[:, None] - weight).abs().amax(1)
     assert (errors <= torch.maximum(scale, weight.abs().amax(1) / 64)).all()
     assert float(scale.min()) >= 2.0**-14
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rows_of_zeros_and_faint_ones_have_scales_that_are_stored(dtype: torch.dtype) -> None:
+    """TensorRT refuses a scale of zero, as float16 would make of both; a padding's row is one of zeros."""
+    table = torch.randn(3, 64) * torch.tensor([[0.0], [1e-4], [0.02]])
+    made = _rounded_table(table, dtype)
+    assert (made.scale > 0).all()
+    values = made(torch.arange(3)).float()
+    assert torch.equal(values[0], torch.zeros(64))
+    errors = (values - table).norm(dim=1)[1:] / table.norm(dim=1)[1:]
+    assert (errors < torch.tensor([0.25, 0.012])).all(), errors

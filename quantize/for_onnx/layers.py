@@ -199,21 +199,15 @@ class BlockTable(nn.Module):
         self.register_buffer("shape", torch.tensor([0, 0, self.width]))
 
     def forward(self, ids: Tensor) -> Tensor:
+        pairs = _rows(self.weight, ids)
         if torch.compiler.is_exporting():
-            pairs = _operator("Gather", [self.weight, ids], (*ids.shape, *self.weight.shape[1:]))
             first = _operator("BitwiseAnd", [pairs, self.low], pairs.shape)
             second = _operator("BitShift", [pairs, self.bits], pairs.shape, direction="RIGHT")
-            scale = _operator("Gather", [self.scale, ids], (*ids.shape, *self.scale.shape[1:]))
         else:
-            pairs, scale = self.weight[ids], self.scale[ids]
             first, second = pairs & self.low, pairs >> self.bits
-        values = (torch.cat([first, second], dim=-1).float() - 8) * scale.float()
-        if torch.compiler.is_exporting():
-            values = _operator("Reshape", [values, self.shape], (*ids.shape, self.width))
-        else:
-            values = values.flatten(-2)
+        values = (torch.cat([first, second], dim=-1).float() - 8) * _rows(self.scale, ids).float()
         # Rounded to the scale's type, as the operator for such tables does.
-        return values.half().float()
+        return _joined(values, self.shape, self.width).half().float()
 
 
 class BlockTable8(nn.Module):
@@ -231,12 +225,8 @@ class BlockTable8(nn.Module):
         self.register_buffer("shape", torch.tensor([0, 0, self.width]))
 
     def forward(self, ids: Tensor) -> Tensor:
-        if not torch.compiler.is_exporting():
-            return (self.weight[ids].float() * self.scale[ids].float()).flatten(-2)
-        levels = _operator("Gather", [self.weight, ids], (*ids.shape, *self.weight.shape[1:]))
-        scale = _operator("Gather", [self.scale, ids], (*ids.shape, *self.scale.shape[1:]))
-        values = levels.float() * scale.float()
-        return _operator("Reshape", [values, self.shape], (*ids.shape, self.width))
+        values = _rows(self.weight, ids).float() * _rows(self.scale, ids).float()
+        return _joined(values, self.shape, self.width)
 
 
 class CodeTable(nn.Module):
@@ -262,12 +252,21 @@ class CodeTable(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         named = functional.embedding(ids, self.weight).int() + self.first
-        values = functional.embedding(named, self.entries)
-        if torch.compiler.is_exporting():
-            values = _operator("Reshape", [values, self.shape], (*ids.shape, self.width))
-        else:
-            values = values.flatten(-2)
-        return values.float()
+        return _joined(functional.embedding(named, self.entries), self.shape, self.width).float()
+
+
+def _rows(table: Tensor, ids: Tensor) -> Tensor:
+    """A table's rows by id, of any shape and type: (..., *table.shape[1:])."""
+    if torch.compiler.is_exporting():
+        return _operator("Gather", [table, ids], (*ids.shape, *table.shape[1:]))
+    return table[ids]
+
+
+def _joined(values: Tensor, shape: Tensor, width: int) -> Tensor:
+    """The last two axes as one of `width`. `shape` says so to the graph: [0, 0, width]."""
+    if torch.compiler.is_exporting():
+        return _operator("Reshape", [values, shape], (*values.shape[:-2], width))
+    return values.flatten(-2)
 
 
 def _operator(name: str, inputs: Sequence[Tensor], shape: Sequence[int], **attributes: str) -> Tensor:

@@ -78,7 +78,17 @@ class Pieces:
         """Pieces that a national character set can spell."""
         return np.array([_encodable(surface, codec) for surface in self.surfaces])
 
+    @cached_property
+    def _masks(self) -> dict[tuple[str, bool], Mask]:
+        return {}
+
     def _matching(self, pattern: str, *, search: bool = False) -> Mask:
+        """Languages ask for the same masks: each is made once."""
+        if (pattern, search) not in self._masks:
+            self._masks[pattern, search] = self._matched(pattern, search=search)
+        return self._masks[pattern, search]
+
+    def _matched(self, pattern: str, *, search: bool) -> Mask:
         try:
             import regex
         except ModuleNotFoundError:

@@ -65,13 +65,15 @@ def count_words(
     logs = np.log(probability + 1e-30)
     habit = _HABITS[next(segmenter.ids(["a"])) == next(segmenter.ids([" a"]))]
     bare = habit.bare_share if spaced else _UNSPACED_BARE_SHARE
+    # Where a tokenizer lowers its text every form is the first one.
+    forms = 1 if next(segmenter.ids(["A"])) == next(segmenter.ids(["a"])) else None
     behind_space = partial(segment_rows, segmenter)
     behind_bracket = partial(after_bracket, segmenter=segmenter)
     counts = np.zeros(len(probability))
     for chunk in chunks(words.items(), _WORDS_AT_ONCE):
         frequent = [(word, frequency) for word, frequency in chunk if frequency >= _BARE_FLOOR or not spaced]
-        counts += (1 - bare) * _count(chunk, language, habit.after_space, behind_space, logs)
-        counts += bare * _count(frequent, language, habit.bare, behind_bracket, logs)
+        counts += (1 - bare) * _count(chunk, language, habit.after_space[:forms], behind_space, logs)
+        counts += bare * _count(frequent, language, habit.bare[:forms], behind_bracket, logs)
     shares: Weights = counts / counts.sum()
     return shares
 

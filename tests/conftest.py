@@ -25,6 +25,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["RINGKAS_CACHE_MB"] = "0"
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# A checkpoint of this name is in two languages, which keeps the probe set small, and has no prompts.
+KO_EN = "kure-v1"
+# What a sample of a long run makes of a shape, whose vocabulary is as large as ever.
+NARROW = {"hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 256}
 SIB200 = ("en", "zh", "ko", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta")
 
 
@@ -153,7 +157,7 @@ def make_checkpoint() -> Callable[[Path, Shape], Path]:
 def small_checkpoint(
     tiny_unigram: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """Writes a random BERT of one layer for tests of what is around the model.
+    """Writes a random BERT of one layer, in Korean and English, for tests of what is around the model.
 
     Its arguments are the width, and fields of the `Shape` to change.
     """
@@ -166,7 +170,7 @@ def small_checkpoint(
             num_attention_heads=2,
             intermediate_size=2 * width,
         )
-        return _make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model", replace(shape, **changes))
+        return _make_checkpoint(tmp_path_factory.mktemp("checkpoint") / KO_EN, replace(shape, **changes))
 
     return make
 
@@ -256,6 +260,12 @@ def modernbert_shape(tokenizer: dict[str, Any], **overrides: Any) -> Shape:
 def vocabulary_size(tokenizer: dict[str, Any]) -> int:
     added = [token["id"] for token in tokenizer["added_tokens"]]
     return max(len(tokenizer["model"]["vocab"]), *(1 + id for id in added))
+
+
+@pytest.fixture(scope="session")
+def narrow() -> dict[str, int]:
+    """Overrides of a shape for a sample of a long run: its depth and its vocabulary, but narrow."""
+    return NARROW
 
 
 @pytest.fixture(scope="session")

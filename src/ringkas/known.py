@@ -67,6 +67,7 @@ KNOWN: Mapping[str, Known] = {
     # texts for are judged.
     "multilingual-e5-large-instruct": Known({"query": _INSTRUCT_WEB_SEARCH}, licence="mit"),
     "all-mpnet-base-v2": Known(languages=("en",), licence="apache-2.0"),
+    "ko-sroberta-multitask": Known(languages=("ko",)),
     "bge-m3": Known(licence="mit"),  # "no need to add instructions to the queries"
     "kure-v1": Known(languages=("ko", "en"), licence="mit"),
     "snowflake-arctic-embed-l-v2.0": Known(ARCTIC_PROMPTS, licence="apache-2.0"),

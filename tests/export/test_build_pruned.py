@@ -104,11 +104,11 @@ def test_shifted_embedding_row_fails(pruned: Path, tmp_path: Path) -> None:
     assert not verify(path).passed
 
 
-def test_e5_small_shape_in_korean_and_english(
-    shapes: Any, xlmr_tokenizer: Any, make_checkpoint: Any, lines_of: Any, tmp_path: Path
+def test_e5_small_vocabulary_in_korean_and_english(
+    shapes: Any, narrow: Any, xlmr_tokenizer: Any, make_checkpoint: Any, lines_of: Any, tmp_path: Path
 ) -> None:
-    """The seed's own job, on random weights: 250,037 rows to 41,348, in every runtime that is installed."""
-    shape = shapes["bert"](xlmr_tokenizer, vocab_size=250037)
+    """250,037 rows to 41,348, on random weights, in every runtime that is installed."""
+    shape = shapes["bert"](xlmr_tokenizer, vocab_size=250037, **narrow)
     path = make_checkpoint(tmp_path / "multilingual-e5-small-ko", shape)
     targets = ["onnx-fp32"] + (["gguf-f32"] if find_spec("llama_cpp") else [])
     options = BuildOptions(prune=PruneOptions(("ko", "en"), max_tokens=41_348))

@@ -28,7 +28,7 @@ def sentence_transformers(path: Path) -> Any:
 def test_equals_sentence_transformers_on_the_demo() -> None:
     theirs = sentence_transformers(open_checkpoint("demo").path)
     ours = load_reference_encoder("demo")
-    sample = [line for lines in texts.probe().values() for line in lines] + ODD
+    sample = [line for lines in texts.probe(["en", "ko", "th"]).values() for line in lines] + ODD
     np.testing.assert_allclose(ours.encode(sample), theirs.encode(sample), atol=CLOSE, rtol=0)
 
 

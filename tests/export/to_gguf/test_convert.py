@@ -108,10 +108,16 @@ DEMO_FLOORS = {
 }
 
 
+SAMPLED = ("gguf-q8_0", "gguf-q4_k_m", "gguf-iq4_nl-gptq")
+
+
 @pytest.mark.parametrize(
-    "count", [pytest.param(150, id="sample"), pytest.param(None, id="all", marks=pytest.mark.full)]
+    ("target", "count"),
+    [
+        *(pytest.param(target, 150, id=f"{target}-sample") for target in SAMPLED),
+        *(pytest.param(target, None, id=f"{target}-all", marks=pytest.mark.full) for target in DEMO_FLOORS),
+    ],
 )
-@pytest.mark.parametrize("target", DEMO_FLOORS)
 def test_real_weights_stay_near_the_reference(
     demo: Checkpoint,
     english: list[str],
@@ -130,6 +136,7 @@ def test_real_weights_stay_near_the_reference(
     json.dumps(converted.result.scheme)
 
 
+@pytest.mark.full
 def test_importance_helps_and_shuffled_importance_does_not(
     demo: Checkpoint, english: list[str], english_reference: np.ndarray[Any, Any], tmp_path: Path
 ) -> None:
@@ -208,10 +215,17 @@ SHAPES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "XLM-R-base": ("xlm-roberta", {}, ()),
 }
 PRUNED_ROWS = 41_348
+SAMPLE = 12
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("sentences", [12, pytest.param(1004, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    ("name", "sentences"),
+    [
+        ("e5-small, pruned to ko and en", SAMPLE),
+        ("XLM-R-base", SAMPLE),
+        *(pytest.param(name, 1004, marks=pytest.mark.full) for name in SHAPES),
+    ],
+)
 def test_random_weights_with_the_real_xlmr_vocabulary(
     request: pytest.FixtureRequest,
     lines_of: Any,
@@ -222,7 +236,8 @@ def test_random_weights_with_the_real_xlmr_vocabulary(
 ) -> None:
     shapes, tokenizer = (request.getfixturevalue(fixture) for fixture in ("shapes", "xlmr_tokenizer"))
     family, overrides, languages = SHAPES[name]
-    checkpoint = random_checkpoint(shapes[family](tokenizer, **overrides))
+    width = request.getfixturevalue("narrow") if sentences == SAMPLE else {}
+    checkpoint = random_checkpoint(shapes[family](tokenizer, **overrides, **width))
     rows = overrides.get("vocab_size", 250_002)
     if languages:
         options, rows = PruneOptions(languages, max_tokens=PRUNED_ROWS), PRUNED_ROWS
@@ -355,10 +370,10 @@ def test_compensation_lowers_the_error_of_the_outputs() -> None:
 
 
 @pytest.fixture(scope="module")
-def shallow_xlmr(shapes: Any, xlmr_tokenizer: Any, random_checkpoint: Any) -> Checkpoint:
+def shallow_xlmr(shapes: Any, narrow: Any, xlmr_tokenizer: Any, random_checkpoint: Any) -> Checkpoint:
     # llama.cpp's converter looks for the charsmap at the top of the normalizer only.
     plain = xlmr_tokenizer | {"normalizer": xlmr_tokenizer["normalizer"]["normalizers"][0]}
-    return random_checkpoint(shapes["xlm-roberta"](plain, num_hidden_layers=1))
+    return random_checkpoint(shapes["xlm-roberta"](plain, num_hidden_layers=1, **narrow))
 
 
 def test_one_token_type_survives_llama_cpps_quantizer(tiny: Checkpoint, tmp_path: Path) -> None:

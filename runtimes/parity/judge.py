@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ringkas.errors import ArtifactError
 from ringkas.runtimes.engine import Vectors
 from ringkas.runtimes.parity.floors import Floor
-from ringkas.runtimes.parity.neighbours import NEIGHBOURS, share_kept, similarities
+from ringkas.runtimes.parity.neighbours import NEIGHBOURS, rounded_alike, share_kept, similarities
 from ringkas.runtimes.parity.search import SearchParity
 
 # Ranks are compared among at most this many texts, evenly spaced: the work grows with the square.
@@ -143,6 +143,7 @@ def centred_cosine(reference: Vectors, candidate: Vectors) -> Floats:
 
 def rank_agreement(reference: Vectors, candidate: Vectors) -> tuple[float, float]:
     """The share of each text's 10 nearest that stay, and Spearman's correlation of all similarities."""
+    candidate = rounded_alike(candidate, reference)
     a, b = similarities(reference, reference), similarities(candidate, candidate)
     upper = np.triu_indices(len(a), 1)
     correlation = spearman(a[upper], b[upper])

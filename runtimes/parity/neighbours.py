@@ -10,7 +10,23 @@ NEIGHBOURS = 10
 # Similarities of the reference closer than this are a tie, whose order says nothing.
 _TIE = 1e-5
 
+_LARGEST = float(np.finfo(np.float16).max)
+
 Floats = npt.NDArray[np.float64]
+Vectors = npt.NDArray[np.float32]
+
+
+def rounded_alike(candidate: Vectors, reference: Vectors) -> Vectors:
+    """The candidate in float16 where the reference was stored so: both (n, d), and so is what is returned.
+
+    That rounding moves a similarity by more than a tie: an artifact that computes what its reference did
+    would else seem to change the order of near neighbours, of which some models have many.
+    """
+
+    def rounded(vectors: Vectors) -> Vectors:
+        return np.clip(vectors, -_LARGEST, _LARGEST).astype(np.float16).astype(np.float32)
+
+    return rounded(candidate) if np.array_equal(rounded(reference), reference) else candidate
 
 
 def similarities(asked: npt.ArrayLike, found: npt.ArrayLike) -> Floats:

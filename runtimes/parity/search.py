@@ -25,7 +25,7 @@ from ringkas.questions import Question, passages, questions, relevant
 from ringkas.runtimes.encoder import Encoder
 from ringkas.runtimes.engine import Vectors
 from ringkas.runtimes.evaluate.metrics import Floats, mean_interval, score_ranking
-from ringkas.runtimes.parity.neighbours import NEIGHBOURS, share_kept, similarities
+from ringkas.runtimes.parity.neighbours import NEIGHBOURS, rounded_alike, share_kept, similarities
 
 SEARCH_FILE = "parity/search.npz"
 
@@ -204,7 +204,9 @@ def _compare(language: str, asked: Asked, queries: Vectors, documents: Vectors) 
             raise ArtifactError("a vector holds values that are not finite", why="the weights are damaged")
     reference, candidate = (
         similarities(asked.query_vectors, asked.passage_vectors),
-        similarities(queries, documents),
+        similarities(
+            rounded_alike(queries, asked.query_vectors), rounded_alike(documents, asked.passage_vectors)
+        ),
     )
     before, after = (_scores(one, asked.questions) for one in (reference, candidate))
     low, high = mean_interval(after - before)

@@ -92,7 +92,7 @@ def test_checksums_are_sha256(built: Path) -> None:
 def test_manifest_survives_a_round_trip(built: Path) -> None:
     manifest = open_artifact(built).manifest
     assert msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest) == manifest
-    assert manifest.source.model == "model"
+    assert manifest.source.model == "kure-v1"
     assert manifest.format_version == FORMAT_VERSION
 
 

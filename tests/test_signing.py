@@ -47,7 +47,7 @@ def forge(folder: Path, name: str) -> None:
     """Alters a file and writes every checksum anew, as who has no key can."""
     file = folder / name
     data = bytearray(file.read_bytes())
-    data[-1] ^= 1
+    data[-4] ^= 1  # the last bit of the last weight
     file.write_bytes(data)
     place = folder / "ringkas.json"
     manifest = json.loads(place.read_text("utf-8"))

@@ -105,5 +105,5 @@ def test_inspect_prints_it_alone(small_checkpoint: Callable[..., Path], tmp_path
     checkpoint = open_checkpoint(small_checkpoint(max_length=32))
     build_all(checkpoint, ["pytorch-fp32"], tmp_path, options)
     done = CliRunner().invoke(cli, ["inspect", str(tmp_path / "pytorch-fp32"), "--command"])
-    assert done.stdout == "ringkas build model --target pytorch-fp32 --out again\n"
+    assert done.stdout == "ringkas build kure-v1 --target pytorch-fp32 --out again\n"
     assert "put its place" in done.stderr

@@ -388,8 +388,7 @@ def test_weights_in_blocks_keep_the_vectors(
 FAMILIES = [
     pytest.param("onnx-int8", "e5-small shape"),
     pytest.param("onnx-int4", "e5-small shape"),
-    pytest.param("onnx-int8", "narrow ModernBERT"),
-    pytest.param("onnx-int8", "small ModernBERT", marks=pytest.mark.full),
+    pytest.param("onnx-int8", "small ModernBERT"),
     pytest.param("onnx-int4", "small ModernBERT", marks=pytest.mark.full),
     pytest.param("onnx-int8", "XLM-R-base shape", marks=pytest.mark.full),
     pytest.param("onnx-int4", "XLM-R-base shape", marks=pytest.mark.full),
@@ -414,19 +413,13 @@ def test_every_family_builds_and_holds(
 
 @pytest.fixture(scope="module")
 def families(
-    shapes: Any,
-    narrow: Any,
-    xlmr_tokenizer: Any,
-    gemma_tokenizer: Any,
-    make_checkpoint: Any,
-    tmp_path_factory: Any,
+    shapes: Any, xlmr_tokenizer: Any, gemma_tokenizer: Any, make_checkpoint: Any, tmp_path_factory: Any
 ) -> Callable[[str], Path]:
     """The folder of a randomly initialised checkpoint, made once."""
     made: dict[str, Path] = {}
     shape_of = {
         "e5-small shape": lambda: shapes["bert"](xlmr_tokenizer, vocab_size=250037),
         "XLM-R-base shape": lambda: shapes["xlm-roberta"](xlmr_tokenizer),
-        "narrow ModernBERT": lambda: shapes["modernbert"](gemma_tokenizer, **narrow),
         "small ModernBERT": lambda: shapes["modernbert"](gemma_tokenizer),
     }
 

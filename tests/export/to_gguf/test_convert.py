@@ -393,7 +393,7 @@ CONVERTER = LLAMA_CPP / "convert_hf_to_gguf.py"
     "kind",
     [
         "f32",
-        "q8_0",
+        pytest.param("q8_0", marks=pytest.mark.full),
         pytest.param("f16", marks=pytest.mark.full),
         pytest.param("bf16", marks=pytest.mark.full),
     ],

@@ -18,7 +18,7 @@ from ringkas.export.to_onnx import graph as onnx_graph
 from ringkas.runtimes.parity.judge import cosine
 
 FLOORS = {"onnx-fp32": 0.99999, "onnx-fp16": 0.9995}
-IN_CI = 12
+IN_CI = 6
 # A checkpoint of this name is in two languages, which keeps the probe set small.
 KO_EN = "kure-v1"
 # Sentence counts: a sample by default, all of them by `make verify-full`.

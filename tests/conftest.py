@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from ringkas import texts
@@ -103,26 +104,42 @@ def gemma_tokenizer(shared: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def demo_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`dist` with every basic target of the demo checkpoint. Read only: tests that damage one copy it."""
-    from ringkas import build_all, open_checkpoint
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A folder that one of the processes of a run fills, and all read."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    common = tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent
 
-    out = tmp_path_factory.mktemp("demo") / "dist"
-    built = build_all(open_checkpoint("demo"), ["pytorch-fp32", "onnx-fp32", "onnx-fp16"], out)
-    assert all(one.report.passed for one in built)
-    return out
+    def fill(name: str, make: Callable[[Path], object]) -> Path:
+        folder, whole = common / f"once-{name}", common / f"once-{name}.whole"
+        with FileLock(f"{folder}.lock"):
+            if not whole.exists():
+                make(folder)
+                whole.touch()
+        return folder
+
+    return fill
 
 
 @pytest.fixture(scope="session")
-def tensorrt_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_artifacts(made_once: Callable[..., Path]) -> Path:
+    """`dist` with every basic target of the demo checkpoint. Read only: tests that damage one copy it."""
+    from ringkas import build_all, open_checkpoint
+
+    def make(out: Path) -> None:
+        built = build_all(open_checkpoint("demo"), ["pytorch-fp32", "onnx-fp32", "onnx-fp16"], out)
+        assert all(one.report.passed for one in built)
+
+    return made_once("demo", make)
+
+
+@pytest.fixture(scope="session")
+def tensorrt_artifacts(made_once: Callable[..., Path]) -> Path:
     """`dist` with TensorRT-RTX plans of the demo checkpoint in every precision. Read only."""
     pytest.importorskip("tensorrt_rtx_bindings", reason="no TensorRT-RTX builder: make install-all")
     from ringkas import build_all, open_checkpoint
 
-    out = tmp_path_factory.mktemp("tensorrt") / "dist"
     targets = [f"tensorrt-rtx-{precision}" for precision in ("fp16", "bf16", "fp8", "int8")]
-    build_all(open_checkpoint("demo"), targets, out)
-    return out
+    return made_once("tensorrt", lambda out: build_all(open_checkpoint("demo"), targets, out))
 
 
 @pytest.fixture

@@ -387,7 +387,7 @@ def test_weights_in_blocks_keep_the_vectors(
 # The wide ones take a minute or more each: make verify-full runs them.
 FAMILIES = [
     pytest.param("onnx-int8", "e5-small shape"),
-    pytest.param("onnx-int4", "e5-small shape"),
+    pytest.param("onnx-int4", "e5-small shape", marks=pytest.mark.full),
     pytest.param("onnx-int8", "small ModernBERT"),
     pytest.param("onnx-int4", "small ModernBERT", marks=pytest.mark.full),
     pytest.param("onnx-int8", "XLM-R-base shape", marks=pytest.mark.full),

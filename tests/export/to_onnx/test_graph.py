@@ -26,13 +26,16 @@ KO_EN = "kure-v1"
 
 @pytest.fixture(scope="module")
 def families(
-    shapes: Any, xlmr_tokenizer: Any, gemma_tokenizer: Any, make_checkpoint: Any, tmp_path_factory: Any
+    request: pytest.FixtureRequest, shapes: Any, make_checkpoint: Any, tmp_path_factory: Any
 ) -> Callable[..., tuple[Path, Path]]:
     """Of a family's name and overrides of its shape, with random weights: (checkpoint, its artifacts)."""
+    real = request.getfixturevalue
     shape_of = {
-        "e5-small shape": lambda changes: shapes["bert"](xlmr_tokenizer, vocab_size=250037, **changes),
-        "XLM-R-base shape": lambda changes: shapes["xlm-roberta"](xlmr_tokenizer, **changes),
-        "small ModernBERT": lambda changes: shapes["modernbert"](gemma_tokenizer, **changes),
+        "e5-small shape": lambda changes: shapes["bert"](
+            real("xlmr_tokenizer"), vocab_size=250037, **changes
+        ),
+        "XLM-R-base shape": lambda changes: shapes["xlm-roberta"](real("xlmr_tokenizer"), **changes),
+        "small ModernBERT": lambda changes: shapes["modernbert"](real("gemma_tokenizer"), **changes),
     }
 
     def make(name: str, changes: dict[str, Any]) -> tuple[Path, Path]:

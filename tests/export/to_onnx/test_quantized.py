@@ -413,14 +413,15 @@ def test_every_family_builds_and_holds(
 
 @pytest.fixture(scope="module")
 def families(
-    shapes: Any, xlmr_tokenizer: Any, gemma_tokenizer: Any, make_checkpoint: Any, tmp_path_factory: Any
+    request: pytest.FixtureRequest, shapes: Any, make_checkpoint: Any, tmp_path_factory: Any
 ) -> Callable[[str], Path]:
     """The folder of a randomly initialised checkpoint, made once."""
     made: dict[str, Path] = {}
+    real = request.getfixturevalue
     shape_of = {
-        "e5-small shape": lambda: shapes["bert"](xlmr_tokenizer, vocab_size=250037),
-        "XLM-R-base shape": lambda: shapes["xlm-roberta"](xlmr_tokenizer),
-        "small ModernBERT": lambda: shapes["modernbert"](gemma_tokenizer),
+        "e5-small shape": lambda: shapes["bert"](real("xlmr_tokenizer"), vocab_size=250037),
+        "XLM-R-base shape": lambda: shapes["xlm-roberta"](real("xlmr_tokenizer")),
+        "small ModernBERT": lambda: shapes["modernbert"](real("gemma_tokenizer")),
     }
 
     def make(name: str) -> Path:

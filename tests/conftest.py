@@ -28,8 +28,6 @@ os.environ["RINGKAS_CACHE_MB"] = "0"
 REPOSITORY = Path(__file__).resolve().parents[1]
 # A checkpoint of this name is in two languages, which keeps the probe set small, and has no prompts.
 KO_EN = "kure-v1"
-# What a sample of a long run makes of a shape, whose vocabulary is as large as ever.
-NARROW = {"hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 256}
 SIB200 = ("en", "zh", "ko", "th", "vi", "id", "ms", "fil", "my", "km", "lo", "ta")
 
 
@@ -282,7 +280,13 @@ def vocabulary_size(tokenizer: dict[str, Any]) -> int:
 @pytest.fixture(scope="session")
 def narrow() -> dict[str, int]:
     """Overrides of a shape for a sample of a long run: its depth and its vocabulary, but narrow."""
-    return NARROW
+    return {"hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 256}
+
+
+@pytest.fixture(scope="session")
+def ko_en() -> str:
+    """The name of a checkpoint in two languages, for tests that a small probe set serves."""
+    return KO_EN
 
 
 @pytest.fixture(scope="session")

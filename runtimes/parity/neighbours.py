@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ringkas.runtimes.engine import Vectors
+
 NEIGHBOURS = 10
 
 # Similarities of the reference closer than this are a tie, whose order says nothing.
@@ -13,7 +15,6 @@ _TIE = 1e-5
 _LARGEST = float(np.finfo(np.float16).max)
 
 Floats = npt.NDArray[np.float64]
-Vectors = npt.NDArray[np.float32]
 
 
 def rounded_alike(candidate: Vectors, reference: Vectors) -> Vectors:

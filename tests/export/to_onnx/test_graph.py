@@ -20,13 +20,11 @@ from ringkas.runtimes.parity.judge import cosine
 FLOORS = {"onnx-fp32": 0.99999, "onnx-fp16": 0.9995}
 # Sentences of a language: a sample by default, all of them by `make verify-full`.
 IN_CI = 6
-# A checkpoint of this name is in two languages, which keeps the probe set small.
-KO_EN = "kure-v1"
 
 
 @pytest.fixture(scope="module")
 def families(
-    request: pytest.FixtureRequest, shapes: Any, make_checkpoint: Any, tmp_path_factory: Any
+    request: pytest.FixtureRequest, shapes: Any, ko_en: str, make_checkpoint: Any, tmp_path_factory: Any
 ) -> Callable[..., tuple[Path, Path]]:
     """Of a family's name and overrides of its shape, with random weights: (checkpoint, its artifacts)."""
     real = request.getfixturevalue
@@ -40,7 +38,7 @@ def families(
 
     def make(name: str, changes: dict[str, Any]) -> tuple[Path, Path]:
         folder = tmp_path_factory.mktemp("family")
-        path = make_checkpoint(folder / KO_EN, shape_of[name](changes))
+        path = make_checkpoint(folder / ko_en, shape_of[name](changes))
         built = build_all(open_checkpoint(path), list(FLOORS), folder / "dist")
         assert all(one.report.passed for one in built)
         return path, folder / "dist"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import ringkas
-from ringkas import RingkasError
+from ringkas import RingkasError, open_artifact
 from ringkas.artifact import Artifact
 from ringkas.runtimes.engines import cuda_device, tensorrt_engine, tensorrt_library
 from ringkas.runtimes.engines.cuda_device import Gpu
@@ -94,10 +94,9 @@ RECORD = PlanRecord(library="TensorRT", version="11.4.0", capabilities=("8.9",),
 H200 = Gpu("NVIDIA H200", "9.0")
 
 
-@pytest.fixture(scope="module")
-def planned(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    pytest.importorskip("tensorrt_rtx_bindings", reason="no TensorRT-RTX builder: make install-all")
-    return ringkas.build("demo", "tensorrt-rtx-fp16", tmp_path_factory.mktemp("planned"))
+@pytest.fixture
+def planned(tensorrt_artifacts: Path) -> Artifact:
+    return open_artifact(tensorrt_artifacts / "tensorrt-rtx-fp16")
 
 
 def test_another_gpu_is_one_line_with_the_way_out(planned: Artifact) -> None:

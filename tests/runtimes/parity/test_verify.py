@@ -24,8 +24,6 @@ from ringkas.runtimes.parity.judge import cosine
 from ringkas.runtimes.parity.probe import load_probe
 
 ArtifactCopy = Callable[[str], Path]
-# A checkpoint of this name is in two languages, which keeps the probe set small.
-KO_EN = "kure-v1"
 NARROW = {"hidden_size": 96, "num_hidden_layers": 1, "intermediate_size": 192}
 
 
@@ -125,10 +123,10 @@ def test_swapped_tokenizer_rows_fail(artifact_copy: ArtifactCopy) -> None:
 
 
 def test_wrong_position_offset_fails(
-    shapes: Any, tiny_unigram: Any, make_checkpoint: Any, tmp_path: Path
+    shapes: Any, ko_en: str, tiny_unigram: Any, make_checkpoint: Any, tmp_path: Path
 ) -> None:
     """XLM-R's positions start at pad_token_id + 1: a graph of the same weights without that is caught."""
-    path = make_checkpoint(tmp_path / KO_EN, shapes["xlm-roberta"](tiny_unigram, **NARROW))
+    path = make_checkpoint(tmp_path / ko_en, shapes["xlm-roberta"](tiny_unigram, **NARROW))
     honest = build_all(open_checkpoint(path), ["onnx-fp32"], tmp_path / "honest")[0]
     assert honest.report.passed
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))

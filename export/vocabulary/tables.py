@@ -39,6 +39,12 @@ def table(name: str) -> Mapping[str, float]:
     return {word: frequency / total for word, frequency in found.items()}
 
 
+@cache
+def hanja() -> str:
+    """The Chinese characters that Korean text holds, the commonest first."""
+    return (files("ringkas") / "data" / "frequencies" / "hanja.txt").read_text(encoding="utf-8").strip()
+
+
 def pack(words: Mapping[str, float]) -> bytes:
     """`words` (any positive counts) as a table's bytes; the same words always give the same bytes."""
     most, before = max(words.values()), ""

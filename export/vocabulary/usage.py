@@ -8,6 +8,7 @@ tokenizer's own probabilities. In text of the user's own kind: from a corpus, wi
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,13 +22,16 @@ from ringkas.export.vocabulary.counting import CorpusCounts, smoothed
 from ringkas.export.vocabulary.languages import Language, words_of
 from ringkas.export.vocabulary.pieces import Mask, Pieces, Weights
 from ringkas.export.vocabulary.segment import Segmenter, chunks, segment_rows
+from ringkas.export.vocabulary.spelling import own_share
 from ringkas.export.vocabulary.tables import NAMES, table
 from ringkas.export.vocabulary.wordlists import after_bracket, count_words, spelling_chances
 from ringkas.texts import base_language
 
 # How much of a language's frequency the tokenizer's own probabilities say: half where the script is its own
-# (a list of morphemes knows nothing of how they join), a tie-breaker where others write it too.
-_OWN_SHARE = {True: 0.5, False: 1e-4}
+# (a list of morphemes knows nothing of how they join). Where others write it too, they say what a list lacks
+# that ends at words of one in a million, and of a longer one they only break ties.
+_OWN_SHARE, _SHORT_LIST_SHARE, _LONG_LIST_SHARE = 0.5, 0.005, 1e-4
+_SHORT_LIST = 5e-7
 # Japanese shares its ideographs with Chinese, and the tokenizer's probabilities of them are those of Chinese
 # text, mostly: little is to be had of these, and more where words of the list in a row spell the piece. Its
 # table has words unparted, as the list has not.
@@ -40,13 +44,17 @@ _OUTSIDE_REPERTOIRE = 0.1
 # both have it: their weighted geometric mean, above a floor that stands for what neither has seen. A table of
 # manuals and messages knows one register, and only adds to the list.
 _BROAD_TABLES = frozenset({"en", "es"})
-_BROAD_POWER, _NARROW_SHARE, _UNSEEN = 0.65, 0.15, 1e-7
+_BROAD_POWER, _NARROW_SHARE, _UNSEEN = 0.7, 0.15, 1e-7
 # Running text in any language names places and people elsewhere.
 _NAMES_SHARE = 0.003
 # Text in other scripts has names, brands, acronyms and units in Latin letters: mostly those of English text.
 _LATIN_SHARE, _LATIN_MIX = 0.003, {"capitals": 0.6, "names": 0.1, "pieces": 0.3}
 # Digits and punctuation: by the tokenizer's probabilities, as far as text in most languages writes them so.
-_UNLETTERED_SHARE, _UNLETTERED_RARE, _WRITTEN_SHARE = 0.08, 0.01, 0.1
+_UNLETTERED_SHARE, _UNLETTERED_RARE, _WRITTEN_SHARE = 0.1, 0.01, 0.1
+# A table lists words as they stand behind a space. Others follow a bracket, quote or hyphen, and titles are
+# in capitals: so many for each that does. Rarer words than the floor are not worth a second look.
+_BARE_SHARE, _BARE_CAPITAL, _BARE_UPPER, _UPPER = 0.05, 0.02, 0.003, 0.002
+_FORMS_FLOOR, _UPPER_LONGEST = 5e-7, 12
 # Vietnamese is now and then written with its tones as characters of their own behind the vowels.
 _TONES, _TONES_APART = frozenset("\u0300\u0301\u0303\u0309\u0323"), {"vi": 0.003}
 _USUAL_LENGTH = 25.0  # tokens of a sentence
@@ -135,9 +143,13 @@ class _Expectation:
         usage = script
         if language.word_list is not None:
             words = self._listed(language, written)
-            own = _OWN_SHARE[language.owns_script]
+            own = _OWN_SHARE
             if "Hira" in language.scripts:
                 own = _JAPANESE_OWN_SHARE
+            elif not language.owns_script:
+                own, listed = _LONG_LIST_SHARE, words_of(language.word_list)
+                if min(listed.values()) > _SHORT_LIST:
+                    own, script = _SHORT_LIST_SHARE, self._spelt_alike(script, listed)
             usage = (1 - own) * words + own * script
             share = _TONES_APART.get(base_language(language.tag), 0.0)
             if share:
@@ -191,6 +203,13 @@ class _Expectation:
             spelt[text] = max(spelt.get(text, 0.0), float(chance))
         return normalised(count_unspaced(spelt, self._segmenter, len(pieces)))
 
+    def _spelt_alike(self, script: Weights, listed: Mapping[str, float]) -> Weights:
+        """Probabilities of a script's pieces, those first that are spelt as the words of the list are."""
+        ids = np.flatnonzero(script)
+        alike = script.copy()
+        alike[ids] *= own_share([self._pieces.surfaces[id] for id in ids], script[ids], listed)
+        return normalised(alike)
+
     def _with_tones_apart(self, word_list: str) -> Weights:
         """The word list with each tone mark behind its vowel."""
         words: dict[str, float] = {}
@@ -234,13 +253,27 @@ class _Expectation:
         name = base_language(language.tag)
         if not language.spaced:
             return normalised(count_unspaced(table(name), self._segmenter, len(self._pieces)))
-        return self._once(name, lambda: table(name), lettered=False)
+        return self._in_every_form(table(name))
 
-    def _once(self, name: str, words: Callable[[], Mapping[str, float]], *, lettered: bool = True) -> Weights:
+    def _once(self, name: str, words: Callable[[], Mapping[str, float]]) -> Weights:
+        """Lettered tokens of `words` behind spaces."""
         if name not in self._counted:
-            counts = normalised(count_written(words(), self._segmenter, len(self._pieces)))
-            self._counted[name] = normalised(counts * self._pieces.lettered) if lettered else counts
+            counts = count_written(words(), self._segmenter, len(self._pieces))
+            self._counted[name] = normalised(counts * self._pieces.lettered)
         return self._counted[name]
+
+    def _in_every_form(self, words: Mapping[str, float]) -> Weights:
+        """As `count_written`, and of the frequent words the forms that no table lists."""
+        spaced, bare = Counter[str](words), Counter[str]()
+        for word, share in words.items():
+            if share >= _FORMS_FLOOR and word[0].isalpha():
+                bare[word] += _BARE_SHARE * share  # type: ignore[assignment]
+                bare[word[0].upper() + word[1:]] += _BARE_CAPITAL * share  # type: ignore[assignment]
+                if len(word) <= _UPPER_LONGEST:
+                    bare[word.upper()] += _BARE_UPPER * share  # type: ignore[assignment]
+                    spaced[word.upper()] += _UPPER * share  # type: ignore[assignment]
+        segmenter, size = self._segmenter, len(self._pieces)
+        return normalised(count_written(spaced, segmenter, size) + count_unspaced(bare, segmenter, size))
 
 
 @cache

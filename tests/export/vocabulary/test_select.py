@@ -10,8 +10,8 @@ import pytest
 
 from ringkas import texts as text_sets
 from ringkas.errors import TargetError
+from ringkas.export.vocabulary import select, wordlists
 from ringkas.export.vocabulary import usage as usage_module
-from ringkas.export.vocabulary import wordlists
 from ringkas.export.vocabulary.allocation import check_weights
 from ringkas.export.vocabulary.languages import known_languages, resolve_languages
 from ringkas.export.vocabulary.pieces import Pieces, read_pieces
@@ -216,9 +216,71 @@ def test_numbers_in_the_script_s_own_digits_count_as_its_letters_do(xlmr_tokeniz
 
 
 def test_text_without_letters_is_kept_as_far_as_it_is_usual() -> None:
-    pieces = pieces_of("1990", "45313351", "10.12.2019", "။။", "。」", "????", "(%)", "----------")
-    assert pieces.usual(("Latn",)).tolist() == [True, *[False] * 5, True, True]
-    assert pieces.usual(("Hani",)).tolist() == [True, *[False] * 3, True, False, True, True]
+    pieces = pieces_of("1990", "45313351", "10.12.2019", "။။", "。」", "????", "(%)", "★★★★★")
+    assert pieces.usual(("Latn",)).tolist() == [True, *[False] * 4, True, True, False]
+    assert pieces.usual(("Hani",)).tolist() == [True, *[False] * 3, True, True, True, False]
+
+
+def test_characters_of_no_use_are_kept_by_their_use_alone() -> None:
+    signs = ("7", "७", "٧", "៧", "７", "\ue005", "🙂", "。", "!")
+    pieces = pieces_of("<s>", *signs)
+
+    def kept(*tags: str, all_characters: bool = False) -> str:
+        languages = resolve_languages(tags, {})
+        mask = must_keep(languages, pieces, (), all_characters=all_characters)
+        return "".join(pieces.surfaces[id] for id in np.flatnonzero(mask)[1:])
+
+    assert kept("en") == "7７🙂。!"
+    assert kept("en", "hi") == "7७７🙂。!"
+    assert kept("ar") == "7٧７🙂。!"
+    assert kept("en", all_characters=True) == "".join(signs)
+
+
+def test_runs_of_one_sign_are_part_of_any_text(xlmr_tokenizer: dict[str, Any]) -> None:
+    pieces, segmenter = read_pieces(xlmr_tokenizer), Segmenter(xlmr_tokenizer)
+    languages = resolve_languages(("en",), {})
+    must = must_keep(languages, pieces, (), all_characters=False)
+    kept = choose(pieces, expect_usage(languages, pieces, segmenter), must, Limits(max_tokens=36_000))
+    for run in ("!!!!!!", ".....", "Wait.......", "________", "******", "?????", "========", "-------------"):
+        assert kept[next(segmenter.ids([run]))].all(), run
+    # And what nobody types is not kept for looking alike.
+    assert not kept[pieces.surfaces.index("ـــــ")]
+
+
+def test_hanja_are_those_of_korean_text(
+    xlmr_tokenizer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the twin: by the tokenizer's own probabilities, which are of Chinese, they are not."""
+    pieces = read_pieces(xlmr_tokenizer)
+
+    def lost(text: str) -> str:
+        kept = must_keep(resolve_languages(("ko",), {}), pieces, (), all_characters=False)
+        spelt = {pieces.surfaces[id] for id in np.flatnonzero(kept)}
+        return "".join(character for character in text if character not in spelt)
+
+    # Characters of family names and of the preamble of the constitution.
+    text = "金李朴崔鄭姜趙尹張林悠久歷史傳統輝大韓國民獨立運動建立臨時政府法統不義抗拒理念繼承"
+    assert lost(text) == ""
+    monkeypatch.setattr(select, "hanja", lambda: "")
+    assert lost(text) != ""
+
+
+def test_words_behind_brackets_and_in_capitals_are_expected(
+    xlmr_tokenizer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the twin: without those shares they are nearly not."""
+    pieces, segmenter = read_pieces(xlmr_tokenizer), Segmenter(xlmr_tokenizer)
+    vocabulary = [piece for piece, _ in xlmr_tokenizer["model"]["vocab"]]
+    bare = [vocabulary.index(piece) for piece in ("London", "Korea", "Microsoft")]
+
+    def expected() -> float:
+        usage = expect_usage(resolve_languages(("en",), {}), pieces, segmenter).by_language["en"]
+        return float(usage[bare].min())
+
+    with_forms = expected()
+    for name in ("_BARE_SHARE", "_BARE_CAPITAL", "_BARE_UPPER", "_UPPER"):
+        monkeypatch.setattr(usage_module, name, 0.0)
+    assert with_forms > 2 * expected()
 
 
 def test_tones_come_apart_and_vowels_stay_whole() -> None:

@@ -2,9 +2,9 @@
 
     python benchmarks/vocabulary_judge.py [--shared FOLDER] [--packages FOLDER] [--out FILE] [--every]
 
-XLM-R's vocabulary. Judged on two texts a language that no frequency table was made of and no constant was
-looked at on: the declaration of human rights, and one of another kind (`vocabulary_texts.py`). `--every`
-judges each further language that needs no corpus by the declaration, beside English in `BEYOND_ROWS` rows.
+XLM-R's vocabulary. Judged on up to three texts a language that no frequency table was made of: the
+declaration of human rights, one of another kind, and treebanks (`vocabulary_texts.py`). `--every` judges each
+further language that needs no corpus, by the declaration and treebanks, beside English in `BEYOND_ROWS` rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import langcodes
 import numpy as np
 from results_file import write_result
 from vocabulary_curve import FLOORS, PACKAGES, Vocabulary
-from vocabulary_texts import declaration, other_text
+from vocabulary_texts import declaration, other_text, treebanks
 
 from ringkas.export.vocabulary.languages import known_languages, resolve_languages
 from ringkas.export.vocabulary.pieces import Mask
@@ -49,6 +49,7 @@ class Judge:
             named = {"declaration of human rights": declaration(self._packages, tag, code)}
             found = other_text(self._packages, tag) if other else None
             named |= {found[0]: found[1]} if found else {}
+            named |= treebanks(self._packages, tag)
             self._texts[tag] = {
                 name: [np.array(ids, dtype=np.int64) for ids in self.vocabulary.segmenter.ids(texts)]
                 for name, texts in named.items()
@@ -72,6 +73,11 @@ def shares(kept: Mask, texts: dict[str, list[np.ndarray[Any, Any]]]) -> dict[str
         }
         for name, rows in texts.items()
     }
+
+
+def _worst(judged: dict[str, Any]) -> float:
+    """The least share of sentences that keep all their tokens."""
+    return min(float(text["identical"]) for text in judged.values())
 
 
 def main() -> None:
@@ -99,10 +105,10 @@ def main() -> None:
         rows = {}
         for tag in further:
             kept = judge.cut((tag, "en"), BEYOND_ROWS)
-            (rows[tag],) = shares(kept, judge.texts(tag, other=False)).values()
+            rows[tag] = shares(kept, judge.texts(tag, other=False))
             print(tag, rows[tag], flush=True)
-        ranked = dict(sorted(rows.items(), key=lambda item: item[1]["identical"]))
-        name = f"the declaration of human rights, each language with English in {BEYOND_ROWS} rows"
+        ranked = dict(sorted(rows.items(), key=lambda item: _worst(item[1])))
+        name = f"each language with English in {BEYOND_ROWS} rows"
         write_result(options.out.with_name("judge_every.json"), {name: ranked})
 
 

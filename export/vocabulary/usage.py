@@ -46,7 +46,7 @@ _OUTSIDE_REPERTOIRE = 0.1
 _BROAD_TABLES = frozenset({"en", "es"})
 _BROAD_POWER, _NARROW_SHARE, _UNSEEN = 0.7, 0.15, 1e-7
 # Running text in any language names places and people elsewhere.
-_NAMES_SHARE = 0.003
+_NAMES_SHARE = 0.0045
 # Text in other scripts has names, brands, acronyms and units in Latin letters: mostly those of English text.
 _LATIN_SHARE, _LATIN_MIX = 0.003, {"capitals": 0.6, "names": 0.1, "pieces": 0.3}
 # Digits and punctuation: by the tokenizer's probabilities, as far as text in most languages writes them so.

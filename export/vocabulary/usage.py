@@ -44,7 +44,7 @@ _OUTSIDE_REPERTOIRE = 0.1
 # both have it: their weighted geometric mean, above a floor that stands for what neither has seen. A table of
 # manuals and messages knows one register, and only adds to the list.
 _BROAD_TABLES = frozenset({"en", "es"})
-_BROAD_POWER, _NARROW_SHARE, _UNSEEN = 0.7, 0.15, 1e-7
+_BROAD_POWER, _NARROW_SHARE, _UNSEEN = 0.65, 0.15, 1e-7
 # Running text in any language names places and people elsewhere.
 _NAMES_SHARE = 0.0045
 # Text in other scripts has names, brands, acronyms and units in Latin letters: mostly those of English text.
@@ -53,7 +53,7 @@ _LATIN_SHARE, _LATIN_MIX = 0.003, {"capitals": 0.6, "names": 0.1, "pieces": 0.3}
 _UNLETTERED_SHARE, _UNLETTERED_RARE, _WRITTEN_SHARE = 0.1, 0.01, 0.1
 # A table lists words as they stand behind a space. Others follow a bracket, quote or hyphen, and titles are
 # in capitals: so many for each that does. Rarer words than the floor are not worth a second look.
-_BARE_SHARE, _BARE_CAPITAL, _BARE_UPPER, _UPPER = 0.05, 0.02, 0.003, 0.002
+_BARE_SHARE, _BARE_CAPITAL, _BARE_UPPER, _UPPER = 0.01, 0.004, 0.0006, 0.0004
 _FORMS_FLOOR, _UPPER_LONGEST = 5e-7, 12
 # Vietnamese is now and then written with its tones as characters of their own behind the vowels.
 _TONES, _TONES_APART = frozenset("\u0300\u0301\u0303\u0309\u0323"), {"vi": 0.003}

@@ -5,6 +5,8 @@
 XLM-R's vocabulary. Judged on up to three texts a language that no frequency table was made of: the
 declaration of human rights, one of another kind, and treebanks (`vocabulary_texts.py`). `--every` judges each
 further language that needs no corpus, by the declaration and treebanks, beside English in `BEYOND_ROWS` rows.
+Of a text that is below the floor of its language (`vocabulary_curve.py`), `rows_for_floor` says how many rows
+would meet it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 import langcodes
 import numpy as np
 from results_file import write_result
-from vocabulary_curve import FLOORS, PACKAGES, Vocabulary
+from vocabulary_curve import FLOORS, PACKAGES, Floor, Vocabulary
 from vocabulary_texts import declaration, other_text, treebanks
 
 from ringkas.export.vocabulary.languages import known_languages, resolve_languages
@@ -28,9 +31,10 @@ from ringkas.export.vocabulary.select import Limits, choose, must_keep
 
 BEYOND = ("pt", "es", "de", "fr", "hi", "ar", "ru")
 BEYOND_ROWS = 60_000
-CUTS: tuple[tuple[tuple[str, ...], int], ...] = (
-    *((floor.languages, floor.rows) for floor in FLOORS if floor.tokenizer == "xlmr"),
-    *(((tag, "en"), BEYOND_ROWS) for tag in BEYOND),
+_STEP = 250
+CUTS: tuple[Floor, ...] = (
+    *(floor for floor in FLOORS if floor.tokenizer == "xlmr"),
+    *(Floor("xlmr", (tag, "en"), BEYOND_ROWS, 0.0, {}) for tag in BEYOND),
 )
 
 
@@ -75,6 +79,18 @@ def shares(kept: Mask, texts: dict[str, list[np.ndarray[Any, Any]]]) -> dict[str
     }
 
 
+def rows_for_floor(judge: Judge, floor: Floor, tag: str, name: str) -> int:
+    """The fewest rows, to `_STEP`, in which the text of that name keeps what `floor` asks of its language."""
+    texts, asked = judge.texts(tag)[name], floor.identical[tag]
+
+    def met(rows: int) -> bool:
+        (one,) = shares(judge.cut(floor.languages, rows), {name: texts}).values()
+        return bool(one["identical"] >= asked)
+
+    steps = range(floor.rows, len(judge.vocabulary.pieces), _STEP)
+    return steps[bisect_left(steps, True, key=met)]
+
+
 def _worst(judged: dict[str, Any]) -> float:
     """The least share of sentences that keep all their tokens."""
     return min(float(text["identical"]) for text in judged.values())
@@ -91,14 +107,17 @@ def main() -> None:
     options = parser.parse_args()
     judge = Judge(Vocabulary(options.shared, "xlmr", options.packages), options.packages)
     report: list[dict[str, Any]] = []
-    for languages, rows in CUTS:
-        kept = judge.cut(languages, rows)
-        found = {tag: shares(kept, judge.texts(tag)) for tag in languages}
-        report.append({"languages": languages, "rows": rows, "judged": found})
+    for cut in CUTS:
+        kept = judge.cut(cut.languages, cut.rows)
+        found = {tag: shares(kept, judge.texts(tag)) for tag in cut.languages}
+        for tag, asked in cut.identical.items():
+            for name in [name for name, one in found[tag].items() if one["identical"] < asked]:
+                found[tag][name] |= {"floor": asked, "rows_for_floor": rows_for_floor(judge, cut, tag, name)}
+        report.append({"languages": cut.languages, "rows": cut.rows, "judged": found})
         print(json.dumps(report[-1], ensure_ascii=False), flush=True)
     write_result(options.out, report)
     if options.every:
-        done = {tag for languages, _ in CUTS for tag in languages}
+        done = {tag for cut in CUTS for tag in cut.languages}
         further = [tag for tag in known_languages() if tag not in done and judge.texts(tag, other=False)]
         # Another name of a language that is there by its own, as sh is of sr-Latn.
         further = [tag for tag in further if resolve_languages([tag], {})[0].tag == tag]

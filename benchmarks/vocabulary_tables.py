@@ -113,9 +113,11 @@ def main() -> None:
         from_pypi(package, options.folder)
     for package in (*DEBIAN, *DICTIONARIES.values()):
         from_debian(package, options.folder)
-    (DATA / "hanja.txt").write_text(hanja(options.folder) + "\n", encoding="utf-8")
     makers = {"en": english, NAMES: names}
-    for name in options.only.split(",") if options.only else [*makers, *LANGUAGES]:
+    for name in options.only.split(",") if options.only else ["hanja", *makers, *LANGUAGES]:
+        if name == "hanja":
+            (DATA / "hanja.txt").write_text(hanja(options.folder) + "\n", encoding="utf-8")
+            continue
         words = makers[name](options.folder) if name in makers else other(options.folder, name)
         most = MOST_WORDS.get(name, OTHERS_MOST_WORDS)
         kept = dict(sorted(words.items(), key=lambda item: (-item[1], item[0]))[:most])

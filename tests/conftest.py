@@ -295,6 +295,22 @@ def shapes() -> dict[str, Callable[..., Shape]]:
     return {"bert": bert_shape, "xlm-roberta": xlmr_shape, "modernbert": modernbert_shape}
 
 
+@pytest.fixture(scope="session")
+def real_shapes(
+    request: pytest.FixtureRequest, shapes: dict[str, Callable[..., Shape]]
+) -> dict[str, Callable[..., Shape]]:
+    """Shapes with the vocabularies of real models, read when first asked for; each takes overrides."""
+
+    def shape(name: str, tokenizer: str, **own: int) -> Callable[..., Shape]:
+        return lambda **changes: shapes[name](request.getfixturevalue(tokenizer), **own, **changes)
+
+    return {
+        "e5-small shape": shape("bert", "xlmr_tokenizer", vocab_size=250037),
+        "XLM-R-base shape": shape("xlm-roberta", "xlmr_tokenizer"),
+        "small ModernBERT": shape("modernbert", "gemma_tokenizer"),
+    }
+
+
 def _make_checkpoint(folder: Path, shape: Shape) -> Path:
     import torch
     from transformers import AutoConfig, AutoModel

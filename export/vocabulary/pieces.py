@@ -63,23 +63,20 @@ class Pieces:
 
     def unlettered_of(self, scripts: Sequence[str]) -> Mask:
         """Pieces without letters that hold digits or signs of `scripts` and of few others: not ASCII's."""
-        own = "".join(rf"\p{{scx={script}}}" for script in scripts)
-        return self._matching(rf"[{own}]", search=True) & ~self.lettered
+        return self._matching(rf"[{_written_in(scripts)}]", search=True) & ~self.lettered
 
     def stray(self, scripts: Sequence[str]) -> Mask:
-        """Digits of other scripts than `scripts`, and characters that Unicode gives no meaning."""
-        own = "".join(rf"\p{{scx={script}}}" for script in (*scripts, "Zyyy"))
-        digits = self._matching(r"\p{Nd}") & ~self._matching(rf"[{own}]")
-        return digits | self._matching(r"[\p{Co}\p{Cn}]")
+        """Single digits of other scripts than `scripts`, and characters that Unicode gives no meaning."""
+        return self._matching(rf"(?![{_written_in((*scripts, 'Zyyy'))}])\p{{Nd}}|[\p{{Co}}\p{{Cn}}]")
 
     def usual(self, scripts: Sequence[str]) -> Mask:
         """Pieces without letters as text in most languages, or in those of `scripts`, writes them.
 
-        Long numbers, dates, runs of one sign, and the digits and signs of other scripts are not.
+        Long numbers, dates, runs of one sign beyond ASCII, and the digits and signs of other scripts are not.
         """
         eastern = _EASTERN if not _EASTERN_SCRIPTS.isdisjoint(scripts) else ""
-        own = "".join(rf"\p{{scx={script}}}" for script in scripts)
-        return self._matching(rf"[{_WESTERN}{eastern}{own}]*") & ~self._matching(_UNUSUAL, search=True)
+        written = f"{_WESTERN}{eastern}{_written_in(scripts)}"
+        return self._matching(rf"[{written}]*") & ~self._matching(_UNUSUAL, search=True)
 
     def in_repertoire(self, codec: str) -> Mask:
         """Pieces that a national character set can spell."""
@@ -103,6 +100,11 @@ class Pieces:
         compiled = regex.compile(pattern)
         match = compiled.search if search else compiled.fullmatch
         return np.array([match(surface) is not None for surface in self.surfaces])
+
+
+def _written_in(scripts: Sequence[str]) -> str:
+    """For a set of characters: those that text in any of `scripts` is written with."""
+    return "".join(rf"\p{{scx={script}}}" for script in scripts)
 
 
 def read_pieces(document: Mapping[str, Any]) -> Pieces:

@@ -24,7 +24,7 @@ _UNSEEN, _DOUBT = 0.01, 0.05
 _LEAST, _MOST = -6.0, 3.0
 
 
-def own_share(surfaces: Sequence[str], probability: Weights, words: Mapping[str, float]) -> Weights:
+def likelihood_ratios(surfaces: Sequence[str], probability: Weights, words: Mapping[str, float]) -> Weights:
     """How many times as likely the language of `words` has each piece as its script at large.
 
     Args:
@@ -47,9 +47,10 @@ class _Model:
         self._whole: dict[str, float] = defaultdict(float)
         self._begun: dict[str, float] = defaultdict(float)
         for word, frequency in words:
+            weight = frequency**_POWER
             for letters in _sequences(word):
-                self._whole[letters] += frequency**_POWER
-                self._begun[letters[:-1]] += frequency**_POWER
+                self._whole[letters] += weight
+                self._begun[letters[:-1]] += weight
         self._doubt = _DOUBT * sum(self._begun.values()) / len(self._begun) if self._begun else 1.0
 
     def mean(self, word: str) -> float:

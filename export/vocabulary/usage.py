@@ -8,7 +8,7 @@ tokenizer's own probabilities. In text of the user's own kind: from a corpus, wi
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,9 +22,9 @@ from ringkas.export.vocabulary.counting import CorpusCounts, smoothed
 from ringkas.export.vocabulary.languages import Language, words_of
 from ringkas.export.vocabulary.pieces import Mask, Pieces, Weights
 from ringkas.export.vocabulary.segment import Segmenter, chunks, segment_rows
-from ringkas.export.vocabulary.spelling import own_share
+from ringkas.export.vocabulary.spelling import likelihood_ratios
 from ringkas.export.vocabulary.tables import NAMES, table
-from ringkas.export.vocabulary.wordlists import after_bracket, count_words, spelling_chances
+from ringkas.export.vocabulary.wordlists import after_bracket, cases, count_words, spelling_chances
 from ringkas.texts import base_language
 
 # How much of a language's frequency the tokenizer's own probabilities say: half where the script is its own
@@ -201,13 +201,14 @@ class _Expectation:
         chances = spelling_chances(texts, words_of(word_list))
         for text, chance in zip(texts, np.sqrt(pieces.probability[ids] * chances), strict=True):
             spelt[text] = max(spelt.get(text, 0.0), float(chance))
-        return normalised(count_unspaced(spelt, self._segmenter, len(pieces)))
+        return normalised(count_written(spelt, self._segmenter, len(pieces), bare=True))
 
     def _spelt_alike(self, script: Weights, listed: Mapping[str, float]) -> Weights:
         """Probabilities of a script's pieces, those first that are spelt as the words of the list are."""
         ids = np.flatnonzero(script)
         alike = script.copy()
-        alike[ids] *= own_share([self._pieces.surfaces[id] for id in ids], script[ids], listed)
+        surfaces = [self._pieces.surfaces[id] for id in ids]
+        alike[ids] *= likelihood_ratios(surfaces, script[ids], listed)
         return normalised(alike)
 
     def _with_tones_apart(self, word_list: str) -> Weights:
@@ -252,8 +253,8 @@ class _Expectation:
     def _written(self, language: Language) -> Weights:
         name = base_language(language.tag)
         if not language.spaced:
-            return normalised(count_unspaced(table(name), self._segmenter, len(self._pieces)))
-        return self._in_every_form(table(name))
+            return normalised(count_written(table(name), self._segmenter, len(self._pieces), bare=True))
+        return self._in_every_form(table(name), name)
 
     def _once(self, name: str, words: Callable[[], Mapping[str, float]]) -> Weights:
         """Lettered tokens of `words` behind spaces."""
@@ -262,18 +263,20 @@ class _Expectation:
             self._counted[name] = normalised(counts * self._pieces.lettered)
         return self._counted[name]
 
-    def _in_every_form(self, words: Mapping[str, float]) -> Weights:
+    def _in_every_form(self, words: Mapping[str, float], language: str) -> Weights:
         """As `count_written`, and of the frequent words the forms that no table lists."""
-        spaced, bare = Counter[str](words), Counter[str]()
+        spaced, bare = defaultdict[str, float](float, words), defaultdict[str, float](float)
         for word, share in words.items():
             if share >= _FORMS_FLOOR and word[0].isalpha():
-                bare[word] += _BARE_SHARE * share  # type: ignore[assignment]
-                bare[word[0].upper() + word[1:]] += _BARE_CAPITAL * share  # type: ignore[assignment]
+                _, capital, upper = cases(word, language)
+                bare[word] += _BARE_SHARE * share
+                bare[capital] += _BARE_CAPITAL * share
                 if len(word) <= _UPPER_LONGEST:
-                    bare[word.upper()] += _BARE_UPPER * share  # type: ignore[assignment]
-                    spaced[word.upper()] += _UPPER * share  # type: ignore[assignment]
+                    bare[upper] += _BARE_UPPER * share
+                    spaced[upper] += _UPPER * share
         segmenter, size = self._segmenter, len(self._pieces)
-        return normalised(count_written(spaced, segmenter, size) + count_unspaced(bare, segmenter, size))
+        counts = count_written(spaced, segmenter, size) + count_written(bare, segmenter, size, bare=True)
+        return normalised(counts)
 
 
 @cache
@@ -293,20 +296,17 @@ def tones_apart(text: str) -> str:
     return "".join(written)
 
 
-def count_written(words: Mapping[str, float], segmenter: Segmenter, size: int) -> Weights:
-    """The expected count of each of `size` tokens in text of `words`, as they are written, behind spaces."""
+def count_written(
+    words: Mapping[str, float], segmenter: Segmenter, size: int, *, bare: bool = False
+) -> Weights:
+    """The expected count of each of `size` tokens in text of `words`, as they are written.
+
+    Each behind a space, or `bare`: where words follow one another without, or stand behind a bracket.
+    """
     counts: Weights = np.zeros(size)
     for chunk in chunks(words.items(), _WORDS_AT_ONCE):
-        rows = segment_rows(segmenter, [word for word, _ in chunk])
-        counts += rows.spread(np.array([frequency for _, frequency in chunk]), size)
-    return counts
-
-
-def count_unspaced(words: Mapping[str, float], segmenter: Segmenter, size: int) -> Weights:
-    """As `count_written`, for a language whose words follow one another without spaces."""
-    counts: Weights = np.zeros(size)
-    for chunk in chunks(words.items(), _WORDS_AT_ONCE):
-        rows = after_bracket([word for word, _ in chunk], segmenter)
+        listed = [word for word, _ in chunk]
+        rows = after_bracket(listed, segmenter) if bare else segment_rows(segmenter, listed)
         counts += rows.spread(np.array([frequency for _, frequency in chunk]), size)
     return counts
 

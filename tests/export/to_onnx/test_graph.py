@@ -24,21 +24,13 @@ IN_CI = 6
 
 @pytest.fixture(scope="module")
 def families(
-    request: pytest.FixtureRequest, shapes: Any, ko_en: str, make_checkpoint: Any, tmp_path_factory: Any
+    real_shapes: Any, ko_en: str, make_checkpoint: Any, tmp_path_factory: Any
 ) -> Callable[..., tuple[Path, Path]]:
     """Of a family's name and overrides of its shape, with random weights: (checkpoint, its artifacts)."""
-    real = request.getfixturevalue
-    shape_of = {
-        "e5-small shape": lambda changes: shapes["bert"](
-            real("xlmr_tokenizer"), vocab_size=250037, **changes
-        ),
-        "XLM-R-base shape": lambda changes: shapes["xlm-roberta"](real("xlmr_tokenizer"), **changes),
-        "small ModernBERT": lambda changes: shapes["modernbert"](real("gemma_tokenizer"), **changes),
-    }
 
     def make(name: str, changes: dict[str, Any]) -> tuple[Path, Path]:
         folder = tmp_path_factory.mktemp("family")
-        path = make_checkpoint(folder / ko_en, shape_of[name](changes))
+        path = make_checkpoint(folder / ko_en, real_shapes[name](**changes))
         built = build_all(open_checkpoint(path), list(FLOORS), folder / "dist")
         assert all(one.report.passed for one in built)
         return path, folder / "dist"

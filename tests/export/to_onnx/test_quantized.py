@@ -412,21 +412,13 @@ def test_every_family_builds_and_holds(
 
 
 @pytest.fixture(scope="module")
-def families(
-    request: pytest.FixtureRequest, shapes: Any, make_checkpoint: Any, tmp_path_factory: Any
-) -> Callable[[str], Path]:
+def families(real_shapes: Any, make_checkpoint: Any, tmp_path_factory: Any) -> Callable[[str], Path]:
     """The folder of a randomly initialised checkpoint, made once."""
     made: dict[str, Path] = {}
-    real = request.getfixturevalue
-    shape_of = {
-        "e5-small shape": lambda: shapes["bert"](real("xlmr_tokenizer"), vocab_size=250037),
-        "XLM-R-base shape": lambda: shapes["xlm-roberta"](real("xlmr_tokenizer")),
-        "small ModernBERT": lambda: shapes["modernbert"](real("gemma_tokenizer")),
-    }
 
     def make(name: str) -> Path:
         if name not in made:
-            made[name] = make_checkpoint(tmp_path_factory.mktemp("family") / "model", shape_of[name]())
+            made[name] = make_checkpoint(tmp_path_factory.mktemp("family") / "model", real_shapes[name]())
         return made[name]
 
     return make

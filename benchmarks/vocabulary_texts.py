@@ -4,8 +4,8 @@ Up to three texts a language. The Universal Declaration of Human Rights (npm's `
 them. Another is of another kind: news, laws, manual pages, an office suite's manual or messages, whichever a
 package has. Where the tables read a language's messages too, those lines judge that their hash kept back
 (`vocabulary_tables.held_out`), before there was any table. The third are Universal Dependencies' treebanks:
-news, encyclopedias, reviews, mail. By hash, half of their sentences were looked at while constants were
-chosen, and the other half judges. Long texts are thinned to `MOST` by hash.
+news, encyclopedias, reviews, fiction. By hash, half of their sentences may be looked at while constants are
+chosen, and the other half judges; of the Korean ones all was. Long texts are thinned to `MOST` by hash.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def treebanks(folder: Path, tag: str) -> dict[str, list[str]]:
 
 
 def judges(sentence: str) -> bool:
-    """Whether a treebank's sentence is of the half that was never looked at."""
+    """Whether a treebank's sentence is of the half that judges, and is not for looking at."""
     return zlib.crc32(f"{sentence}judge".encode()) % 2 == 1
 
 
